@@ -1,0 +1,79 @@
+# On a fresh clone any target sets up what it needs first: the environment .venv, and the data in data/cache/.
+# Both are left alone until requirements.lock, pyproject.toml or data/registry.toml changes.
+
+# The Python that makes .venv: the first of these that is there and is 3.11, 3.12 or 3.13.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
+VENV ?= .venv
+WORKERS ?= 2
+CHAPTERS ?=
+LAB_OPTIONS ?=
+LOCK_OPTIONS ?=
+
+PIP := $(VENV)/bin/uv pip install --python $(VENV)/bin/python
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+NBVAL := --nbval-current-env --nbval-cell-timeout 600
+NOTEBOOKS := $(if $(CHAPTERS),$(foreach chapter,$(CHAPTERS),$(wildcard notebooks/$(chapter)_*.ipynb)),notebooks)
+FIRST_CHAPTER := $(firstword $(sort $(wildcard notebooks/*.ipynb)))
+
+.PHONY: help lab test notebooks notebooks-jax bench parity lint format lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lab: $(VENV)/ready ## JupyterLab on the course; minutes the first time, then seconds. LAB_OPTIONS="--no-browser --port 9000"
+	@$(MAKE) --silent $(VENV)/data || echo "The chapters that need what is missing will ask for it again."
+	$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
+		--LabApp.default_url=/lab/tree/$(FIRST_CHAPTER) $(LAB_OPTIONS)
+
+test: lint $(VENV)/data ## all that has to pass: style, both backends, every chapter; 12 minutes on two cores, set-up included
+	KERAS_BACKEND=tensorflow $(PYTEST)
+	KERAS_BACKEND=jax $(PYTEST) -m "not parity and not one_backend"
+	KERAS_BACKEND=tensorflow $(PYTEST) --nbval $(NBVAL) notebooks
+
+notebooks: $(VENV)/data ## run the chapters and save them with outputs and times, CHAPTERS="01 08" or all; up to 20 minutes
+	$(VENV)/bin/python -m course_lib.chapters execute $(CHAPTERS)
+
+notebooks-jax: $(VENV)/data ## the chapters' assertions on JAX, CHAPTERS="01 08" or all; up to 20 minutes
+	KERAS_BACKEND=jax $(PYTEST) --nbval-lax $(NBVAL) $(NOTEBOOKS)
+
+bench: $(VENV)/parity $(VENV)/data ## our speed beside that of KerasHub and Hugging Face; 10 minutes, and PyTorch to install
+	$(VENV)/bin/python benchmarks/encoder.py
+
+parity: $(VENV)/parity $(VENV)/data ## live against transformers and KerasHub; 5 minutes, and PyTorch to install
+	KERAS_BACKEND=tensorflow $(VENV)/bin/python -m pytest -m parity
+
+lint: $(VENV)/ready ## Ruff's rules and format, notebooks included; seconds
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+
+format: $(VENV)/ready ## mend what Ruff can mend; seconds
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+lock: $(VENV)/ready ## write requirements.lock from pyproject.toml; seconds. LOCK_OPTIONS=--upgrade for newer versions
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--extra test --extra jax $(LOCK_OPTIONS) --output-file requirements.lock pyproject.toml
+
+clean: ## remove .venv and what tools left behind; what was fetched into data/cache/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find course_lib tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@test -x $(VENV)/bin/python || test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=…"; exit 1; }
+	@echo "Setting up $(VENV): some 160 packages, 3 GB on disk"
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(PIP) --require-hashes --requirement requirements.lock
+	$(PIP) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/data: $(VENV)/ready data/registry.toml
+	$(VENV)/bin/python -m course_lib.data.assets --all
+	@touch $@
+
+# PyTorch comes through pip, which heeds the user's own configuration of it: to get the build for a CPU (0.2 GB), name
+# PyTorch's index for it there; otherwise Linux gets the one for CUDA (3 GB).
+$(VENV)/parity: $(VENV)/ready
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[parity]'
+	@touch $@

@@ -1,0 +1,26 @@
+"""Imports Keras and its backend without the lines that they write to file descriptor 2 while they start."""
+
+import contextlib
+import os
+import sys
+
+
+@contextlib.contextmanager
+def silent_start():
+    """Discards what native code writes to descriptor 2 meanwhile; Python's own errors are raised as ever."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+with silent_start():
+    import keras
+
+    keras.ops.zeros(1)  # the first operation starts the device, which writes lines of its own

@@ -1,0 +1,171 @@
+"""The layout of the Hugging Face hub: `config.json`, `model.safetensors` (or shards of it), `vocab.txt`."""
+
+import pathlib
+
+from course_lib.checkpoints.files import read_json
+from course_lib.checkpoints.format import Format, Tensor
+
+_HARMLESS = frozenset(  # do not change what an encoder computes
+    """_attn_implementation_autoset _commit_hash _name_or_path _num_labels architectures attn_implementation
+    bos_token_id classifier_dropout decoder_start_token_id directionality dtype eos_token_id finetuning_task
+    gradient_checkpointing id2label keys_to_ignore_at_inference label2id language model_max_length name_or_path
+    output_attentions output_hidden_states output_past pooler_fc_size pooler_num_attention_heads
+    pooler_num_fc_layers pooler_size_per_head prefix problem_type return_dict sep_token_id task_specific_params
+    tokenizer_class torch_dtype torchscript transformers_version use_cache use_return_dict""".split()
+)
+_SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+def read_word_piece(folder):
+    """Reads the vocabulary and the settings of a WordPiece tokenizer.
+
+    Args:
+        folder: path of the folder.
+
+    Returns:
+        The arguments of `course_lib.text.WordPieceTokenizer`, a dict.
+
+    Raises:
+        ValueError: if the folder holds neither `vocab.txt` nor `tokenizer.json`, or describes a tokenizer that differs
+            in more than those arguments.
+    """
+    folder = pathlib.Path(folder)
+    path = folder / "tokenizer_config.json"
+    settings = read_json(path) if path.is_file() else {}
+    for name, expected in _SPECIAL_TOKENS.items():
+        token = settings.get(name, expected)
+        if (token["content"] if isinstance(token, dict) else token) != expected:
+            raise ValueError(f"Expected {name} to be {expected!r} in {path}; got {token!r}.")
+    arguments = {
+        "lowercase": settings.get("do_lower_case", True),
+        "strip_accents": settings.get("strip_accents"),
+        "split_chinese": settings.get("tokenize_chinese_chars", True),
+    }
+    if (folder / "vocab.txt").is_file():
+        lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+        return arguments | {"vocabulary": [line.rstrip("\r") for line in lines if line.rstrip("\r")]}
+    return _word_piece_of_json(folder / "tokenizer.json")
+
+
+def _word_piece_of_json(path):
+    tokenizer = read_json(path)
+    model, normalizer = tokenizer["model"], tokenizer.get("normalizer") or {}
+    found = model.get("type"), normalizer.get("type"), model.get("continuing_subword_prefix")
+    if found != ("WordPiece", "BertNormalizer", "##") or model.get("max_input_chars_per_word") != 100:
+        raise ValueError(f"Expected BERT's WordPiece in {path}; got {found}.")
+    return {
+        "vocabulary": sorted(model["vocab"], key=model["vocab"].get),
+        "lowercase": normalizer["lowercase"],
+        "strip_accents": normalizer["strip_accents"],
+        "split_chinese": normalizer["handle_chinese_chars"],
+    }
+
+
+def _linear(name, path, **place):
+    yield Tensor(f"{name}.weight", f"{path}.kernel", transposed=True, **place)
+    yield Tensor(f"{name}.bias", f"{path}.bias", **place)
+
+
+def _norm(name, path, **place):
+    yield Tensor(f"{name}.weight", f"{path}.gamma", **place)
+    yield Tensor(f"{name}.bias", f"{path}.beta", **place)
+
+
+def _bert_tensors(fields):
+    yield Tensor("bert.embeddings.word_embeddings.weight", "token_embedding.embeddings")
+    yield Tensor("bert.embeddings.position_embeddings.weight", "position_embedding.embeddings")
+    yield Tensor("bert.embeddings.token_type_embeddings.weight", "segment_embedding.embeddings")
+    yield from _norm("bert.embeddings.LayerNorm", "embedding_norm")
+    for index in range(fields["num_layers"]):
+        name, path = f"bert.encoder.layer.{index}", f"encoder.blocks.{index}"
+        for part in ("query", "key", "value"):
+            yield from _linear(f"{name}.attention.self.{part}", f"{path}.attention.{part}")
+        yield from _linear(f"{name}.attention.output.dense", f"{path}.attention.output_projection")
+        yield from _norm(f"{name}.attention.output.LayerNorm", f"{path}.attention_norm")
+        yield from _linear(f"{name}.intermediate.dense", f"{path}.feed_forward.intermediate")
+        yield from _linear(f"{name}.output.dense", f"{path}.feed_forward.output_projection")
+        yield from _norm(f"{name}.output.LayerNorm", f"{path}.feed_forward_norm")
+    yield from _linear("bert.pooler.dense", "pooler")
+    head = {"in_backbone": False}
+    yield from _linear("cls.predictions.transform.dense", "masked_lm.dense", **head)
+    yield from _norm("cls.predictions.transform.LayerNorm", "masked_lm.norm", **head)
+    yield Tensor("cls.predictions.bias", "masked_lm.bias", **head)
+    if not fields["tie_embeddings"]:
+        yield Tensor("cls.predictions.decoder.weight", "masked_lm.projection.kernel", transposed=True, **head)
+    yield from _linear("cls.seq_relationship", "next_sentence", **head)
+
+
+def _bert_copies(fields):
+    copies = {"cls.predictions.decoder.bias": "cls.predictions.bias"}
+    if fields["tie_embeddings"]:
+        copies["cls.predictions.decoder.weight"] = "bert.embeddings.word_embeddings.weight"
+    return copies
+
+
+def _bert_architecture(model):
+    if not hasattr(model, "backbone"):
+        return "BertModel"
+    return "BertForPreTraining" if model.backbone.config.pooler else "BertForMaskedLM"
+
+
+BERT = Format(
+    model_type="bert",
+    prefix="bert.",
+    fields={
+        "vocab_size": ("vocabulary_size", 30522),
+        "num_hidden_layers": ("num_layers", 12),
+        "num_attention_heads": ("num_heads", 12),
+        "hidden_size": ("hidden_dim", 768),
+        "intermediate_size": ("intermediate_dim", 3072),
+        "max_position_embeddings": ("max_sequence_length", 512),
+        "type_vocab_size": ("num_segments", 2),
+        "hidden_dropout_prob": ("dropout", 0.1),
+        "attention_probs_dropout_prob": ("attention_dropout", 0.1),
+        "hidden_act": ("activation", "gelu"),
+        "layer_norm_eps": ("layer_norm_epsilon", 1e-12),
+        "initializer_range": ("initializer_range", 0.02),
+        "pad_token_id": ("pad_token_id", 0),
+        "tie_word_embeddings": ("tie_embeddings", True),
+    },
+    values={
+        "activation": {
+            "gelu": "gelu",
+            "gelu_python": "gelu",
+            "gelu_new": "gelu_approximate",
+            "gelu_fast": "gelu_approximate",
+            "gelu_pytorch_tanh": "gelu_approximate",
+            "quick_gelu": "quick_gelu",
+            "relu": "relu",
+            "relu6": "relu6",
+            "silu": "silu",
+            "swish": "silu",
+            "tanh": "tanh",
+            "sigmoid": "sigmoid",
+            "mish": "mish",
+            "leaky_relu": "leaky_relu",
+            "linear": "linear",
+        }
+    },
+    fixed={
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "is_encoder_decoder": False,
+        "add_cross_attention": False,
+        "chunk_size_feed_forward": 0,
+        "pruned_heads": {},
+        "pooler_type": "first_token_transform",
+        "cross_attention_hidden_size": None,
+        "quantization_config": None,
+    },
+    harmless=_HARMLESS,
+    tensors=lambda fields: tuple(_bert_tensors(fields)),
+    copies=_bert_copies,
+    optional=lambda names: {"pooler": any(name.startswith("bert.pooler.") for name in names)},
+    architecture=_bert_architecture,
+)

@@ -1,0 +1,128 @@
+"""What tasks put on a backbone.
+
+Shapes: B batch, T length, D model width.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from course_lib.bert import Bert
+from course_lib.checkpoints import huggingface
+from course_lib.preset import Preset
+
+POOLINGS = ("mean", "max", "first", "pooled")
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class SentenceEncoder(Preset, keras.Model):
+    """One vector a text, of unit length, such that the product of two is the cosine of their angle.
+
+    After Sentence-BERT (Reimers & Gurevych, 2019, https://arxiv.org/abs/1908.10084).
+
+    Args:
+        backbone: a `Bert`.
+        pooling: how a text's tokens become one vector: their "mean", their "max" by coordinate, the "first" token's,
+            or the backbone's "pooled" output.
+        **kwargs: what every Keras model takes (`name`, `dtype`).
+
+    Raises:
+        ValueError: if there is no such pooling, or the backbone has no pooled output and it is asked for.
+
+    Example:
+        >>> encoder = SentenceEncoder.from_preset("all-MiniLM-L6-v2")
+        >>> vectors = encoder.encode(["A dull film.", "The movie bored me.", "It rains."])  # float32 (3, 384)
+        >>> vectors @ vectors.T
+    """
+
+    checkpoint_format = huggingface.BERT
+    backbone_class = Bert
+
+    def __init__(self, backbone, pooling="mean", **kwargs):
+        super().__init__(**kwargs)
+        if pooling not in POOLINGS:
+            raise ValueError(f"Expected a pooling of {POOLINGS}; got {pooling!r}.")
+        if pooling == "pooled" and not backbone.config.pooler:
+            raise ValueError("Expected a backbone with a pooler for pooling='pooled'; this one has none.")
+        self.backbone = backbone
+        self.pooling = pooling
+
+    def build(self, input_shape=None):
+        """Creates every weight.
+
+        Args:
+            input_shape: not needed, since the backbone's config says it all.
+        """
+        self.backbone.build()
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """Encodes.
+
+        Args:
+            inputs: the tokenizer's dict, or token ids (B, T) alone.
+            training: whether to drop out.
+
+        Returns:
+            Floats (B, D), each row of unit length.
+        """
+        encoded = self.backbone(inputs, training=training)
+        vectors = self._pool(encoded, inputs.get("padding_mask") if isinstance(inputs, dict) else None)
+        return ops.normalize(vectors, axis=-1)
+
+    def _pool(self, encoded, is_token):
+        if self.pooling == "pooled":
+            return encoded["pooled_output"]
+        x = encoded["sequence_output"]  # (B, T, D)
+        if self.pooling == "first":
+            return x[:, 0]
+        is_token = ops.ones(ops.shape(x)[:2], "bool") if is_token is None else ops.cast(is_token, "bool")
+        is_token = ops.expand_dims(is_token, -1)  # (B, T, 1)
+        if self.pooling == "max":
+            return ops.max(ops.where(is_token, x, -float("inf")), axis=1)
+        is_token = ops.cast(is_token, x.dtype)
+        return ops.sum(x * is_token, axis=1) / ops.sum(is_token, axis=1)
+
+    def encode(self, texts, batch_size=64, max_length=None):
+        """Encodes texts, those of like length together, so that little is computed for padding.
+
+        Args:
+            texts: strings, as many as wanted.
+            batch_size: how many are encoded at once.
+            max_length: at most so many tokens a text; longer ones are cut. Nothing is cut by default.
+
+        Returns:
+            float32 (number of texts, D), in the order of the texts.
+
+        Raises:
+            ValueError: if a text is no string, or has more tokens than the backbone has positions.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        batch = self.backbone.tokenizer(texts, max_length=max_length)
+        lengths = batch["padding_mask"].sum(axis=1)
+        order = np.argsort(lengths, kind="stable")
+        vectors = np.empty((len(texts), self.backbone.config.hidden_dim), "float32")
+        for start in range(0, len(texts), batch_size):
+            rows = order[start : start + batch_size]
+            width = -(-lengths[rows[-1]] // 8) * 8  # few different lengths, so that few are compiled
+            vectors[rows] = self.predict_on_batch({name: array[rows, :width] for name, array in batch.items()})
+        return vectors
+
+    def get_config(self):
+        """The arguments of the constructor."""
+        return super().get_config() | {
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "pooling": self.pooling,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The model of a config.
+
+        Args:
+            config: what `get_config` returned.
+
+        Returns:
+            A new model.
+        """
+        return cls(**config | {"backbone": keras.saving.deserialize_keras_object(config["backbone"])})

@@ -1,0 +1,121 @@
+"""Loading and saving models together with their tokenizers. The models say which checkpoint format they have."""
+
+import dataclasses
+import pathlib
+
+from course_lib.data import assets
+
+
+class Preset:
+    """`from_preset` and `save_to_preset`, for a backbone or for a task that stands on one.
+
+    A backbone has the class attributes `checkpoint_format`, `config_class` and `tokenizer_class`, and is made by
+    `cls(config, tokenizer)`. A task has `checkpoint_format` and `backbone_class`, and is made by `cls(backbone)`.
+    """
+
+    @classmethod
+    def from_preset(cls, preset, dtype=None, **kwargs):
+        """Loads a model with its weights and tokenizer.
+
+        Args:
+            preset: a name of `data/registry.toml`, the path of a folder in Hugging Face's layout, or
+                "hf://owner/model" for a repository of the Hugging Face hub.
+            dtype: dtype or policy of the model, such as "mixed_bfloat16"; Keras's global policy if None.
+            **kwargs: what a task takes beside its backbone.
+
+        Returns:
+            A model of this class.
+
+        Raises:
+            ValueError: if there is no such preset, its config asks for something that this class does not compute, or
+                a tensor is missing, unused or of another shape.
+            OSError: if the preset must be downloaded and no source is in reach.
+        """
+        folder = locate(preset)
+        fields, tensors = cls.checkpoint_format.read(folder)
+        backbone_class = getattr(cls, "backbone_class", cls)
+        tokenizer = backbone_class.tokenizer_class.from_preset(folder)
+        model = backbone_class(backbone_class.config_class(**fields), tokenizer, dtype=dtype)
+        if cls is not backbone_class:
+            model = cls(model, dtype=dtype, **kwargs)
+        model.build()
+        cls.checkpoint_format.load(tensors, fields, model)
+        return model
+
+    def save_to_preset(self, folder):
+        """Writes config, weights and tokenizer in Hugging Face's layout, for `from_preset` and for `transformers`.
+
+        Args:
+            folder: path of the folder, which is made if need be.
+
+        Raises:
+            ValueError: if the path is that of a file.
+        """
+        folder = pathlib.Path(folder)
+        if folder.is_file():
+            raise ValueError(f"Expected the path of a folder; {folder} is a file.")
+        folder.mkdir(parents=True, exist_ok=True)
+        backbone = getattr(self, "backbone", self)
+        self.build()
+        self.checkpoint_format.save(self, dataclasses.asdict(backbone.config), folder)
+        if backbone.tokenizer is not None:
+            backbone.tokenizer.save(folder)
+
+    def save_assets(self, folder):
+        """Called by Keras when it saves the model: the tokenizer goes into the `.keras` file.
+
+        Args:
+            folder: path of a folder in that file.
+        """
+        if getattr(self, "tokenizer", None) is not None:
+            self.tokenizer.save(folder)
+
+    def load_assets(self, folder):
+        """Called by Keras when it loads the model.
+
+        Args:
+            folder: path of the folder that `save_assets` wrote to.
+        """
+        if any(pathlib.Path(folder).iterdir()):
+            self.tokenizer = self.tokenizer_class.from_preset(folder)
+
+
+def locate(preset):
+    """The folder of a preset, downloaded if need be.
+
+    Args:
+        preset: a name of `data/registry.toml`, the path of a folder, or "hf://owner/model".
+
+    Returns:
+        Path of the folder.
+
+    Raises:
+        ValueError: if there is no such preset.
+        OSError: if it must be downloaded and no source is in reach.
+    """
+    if str(preset).startswith("hf://"):
+        return _download(str(preset).removeprefix("hf://"))
+    if pathlib.Path(preset).is_dir():
+        return pathlib.Path(preset)
+    if str(preset) in assets.names():
+        return assets.fetch(str(preset))
+    raise ValueError(
+        f"Expected the path of a folder, hf://owner/model, or one of {sorted(assets.names())}; got {str(preset)!r}."
+    )
+
+
+def _download(repository):
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return pathlib.Path(
+            snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "vocab.txt", "merges.txt"])
+        )
+    except LocalEntryNotFoundError as error:
+        raise ConnectionError(
+            f"Expected a network, or {repository} in the Hugging Face cache; found neither. With a network elsewhere, "
+            f"download it there and give from_preset the path of the folder."
+        ) from error
+    except HfHubHTTPError as error:
+        raise ValueError(f"Expected a repository of the Hugging Face hub; got hf://{repository}: {error}.") from error

@@ -1,0 +1,5 @@
+"""From text to the token ids that models read. Nothing here knows a model."""
+
+from course_lib.text.word_piece import WordPieceTokenizer
+
+__all__ = ["WordPieceTokenizer"]

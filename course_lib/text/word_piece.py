@@ -1,0 +1,312 @@
+"""WordPiece as BERT uses it: normalise, split into words, cut each word into the longest known pieces.
+
+The algorithm is that of Google's BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805, `tokenization.py`), in
+the variant of the `tokenizers` library, to whose ids the tests compare ours.
+"""
+
+import functools
+import itertools
+import json
+import pathlib
+import re
+import unicodedata
+
+import numpy as np
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MAX_WORD_LENGTH = 100  # characters; a longer word is unknown as a whole
+_CJK = (
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F),
+    (0x2B820, 0x2CEAF),
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
+
+
+class Normalizer(dict):
+    """A table for `str.translate` after which words stand between spaces; a character's entry is made when first met.
+
+    Control characters vanish, punctuation marks and Chinese characters become words of their own, and, where asked,
+    case and accents go.
+
+    Args:
+        lowercase: whether letters become lower case.
+        strip_accents: whether accents go; as `lowercase` says if None.
+        split_chinese: whether each Chinese character is a word.
+    """
+
+    def __init__(self, lowercase=True, strip_accents=None, split_chinese=True):
+        super().__init__()
+        self.lowercase = lowercase
+        self.strip_accents = lowercase if strip_accents is None else strip_accents
+        self.split_chinese = split_chinese
+
+    def __missing__(self, code):
+        self[code] = entry = self._entry(chr(code))
+        return entry
+
+    def _entry(self, character):
+        category = unicodedata.category(character)
+        if category == "Cs":
+            raise ValueError(f"Expected text; got the lone surrogate U+{ord(character):04X}, which stands for nothing.")
+        if (character.isspace() and category != "Cc") or character in "\t\n\r":
+            return " "
+        if category in ("Cc", "Cf", "Co") or character == "\ufffd":
+            return ""
+        word = self.split_chinese and any(low <= ord(character) <= high for low, high in _CJK)
+        if self.strip_accents:
+            decomposed = unicodedata.normalize("NFD", character)
+            character = "".join(part for part in decomposed if unicodedata.category(part) != "Mn")
+        if self.lowercase:
+            character = character.lower()
+        separated = (f" {part} " if _is_punctuation(part) else part for part in character)
+        return f" {character} " if word else "".join(separated)
+
+    def words(self, text):
+        """The words of a text.
+
+        Args:
+            text: a string.
+
+        Returns:
+            A list of strings.
+
+        Raises:
+            ValueError: if the text holds a lone surrogate.
+        """
+        return text.translate(self).split()
+
+
+def _is_punctuation(character):
+    ascii_symbol = character.isascii() and character.isprintable() and not character.isalnum() and character != " "
+    return ascii_symbol or unicodedata.category(character).startswith("P")
+
+
+class WordPieceTokenizer:
+    """Turns texts, or pairs of texts, into token ids as BERT was trained on them: `[CLS] text [SEP]`.
+
+    Special tokens that are written in a text, such as "[MASK]", are the special tokens.
+
+    Args:
+        vocabulary: the pieces in the order of their ids; those that continue a word begin with "##".
+        lowercase: whether letters become lower case.
+        strip_accents: whether accents go; as `lowercase` says if None.
+        split_chinese: whether each Chinese character is a word.
+
+    Raises:
+        ValueError: if a special token is missing in the vocabulary, or a piece occurs twice in it.
+
+    Example:
+        >>> tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "##s"])
+        >>> tokenizer.tokenize("Dogs [MASK]")
+        ['dog', '##s', '[MASK]']
+        >>> tokenizer.encode("Dogs [MASK]")
+        [2, 5, 6, 4, 3]
+    """
+
+    def __init__(self, vocabulary, lowercase=True, strip_accents=None, split_chinese=True):
+        self.vocabulary = tuple(vocabulary)
+        self.lowercase, self.strip_accents, self.split_chinese = lowercase, strip_accents, split_chinese
+        self._ids = {piece: index for index, piece in enumerate(self.vocabulary)}
+        missing = [token for token in SPECIAL_TOKENS if token not in self._ids]
+        if missing:
+            raise ValueError(f"Expected a vocabulary with the tokens {', '.join(SPECIAL_TOKENS)}; it lacks {missing}.")
+        if len(self._ids) < len(self.vocabulary):
+            raise ValueError(f"Expected each piece once; {len(self.vocabulary) - len(self._ids)} occur again.")
+        self.pad_token_id, self.unknown_token_id, self.start_token_id, self.end_token_id, self.mask_token_id = (
+            self._ids[token] for token in SPECIAL_TOKENS
+        )
+        self._special = re.compile("(" + "|".join(map(re.escape, SPECIAL_TOKENS)) + ")")
+        self._normalizer = Normalizer(lowercase, strip_accents, split_chinese)
+        self._word_to_ids = functools.lru_cache(maxsize=1 << 18)(self._longest_match)
+
+    @property
+    def vocabulary_size(self):
+        """V, the number of pieces."""
+        return len(self.vocabulary)
+
+    def _longest_match(self, word):
+        if len(word) > MAX_WORD_LENGTH:
+            return (self.unknown_token_id,)
+        ids, start = [], 0
+        while start < len(word):
+            prefix = "##" if start else ""
+            for end in range(len(word), start, -1):
+                if (piece := self._ids.get(prefix + word[start:end])) is not None:
+                    break
+            else:
+                return (self.unknown_token_id,)
+            ids.append(piece)
+            start = end
+        return tuple(ids)
+
+    def _pieces(self, text):
+        """The ids of a text, without `[CLS]` and `[SEP]`."""
+        if not isinstance(text, str):
+            raise ValueError(f"Expected a text of type str; got {text!r} of type {type(text).__name__}.")
+        ids = []
+        for part in self._special.split(text):
+            if part in SPECIAL_TOKENS:
+                ids.append(self._ids[part])
+            else:
+                ids.extend(itertools.chain.from_iterable(map(self._word_to_ids, self._normalizer.words(part))))
+        return ids
+
+    def tokenize(self, text):
+        """The pieces of a text, without `[CLS]` and `[SEP]`.
+
+        Args:
+            text: a string.
+
+        Returns:
+            A list of strings.
+
+        Raises:
+            ValueError: if `text` is no string, or holds a lone surrogate.
+        """
+        return [self.vocabulary[piece] for piece in self._pieces(text)]
+
+    def encode(self, text, pair=None, max_length=None):
+        """The ids of `[CLS] text [SEP]`, or of `[CLS] text [SEP] pair [SEP]`.
+
+        Args:
+            text: a string.
+            pair: a second string, or None.
+            max_length: at most so many ids; pieces are dropped from the end of the longer text first.
+
+        Returns:
+            A list of integers.
+
+        Raises:
+            ValueError: if a text is no string or holds a lone surrogate, or `max_length` does not hold the special
+                tokens.
+        """
+        first, second = self._encode(text, pair, max_length)
+        return first + second
+
+    def _encode(self, text, pair, max_length):
+        """The ids of segment 0 and those of segment 1, special tokens included."""
+        first = self._pieces(text)
+        second = [] if pair is None else self._pieces(pair)
+        if max_length is not None:
+            room = max_length - (2 if pair is None else 3)
+            if room < 0:
+                raise ValueError(f"Expected a max_length that holds the special tokens; got {max_length}.")
+            first, second = truncate_longest_first(first, second, room)
+        first = [self.start_token_id, *first, self.end_token_id]
+        return first, [] if pair is None else [*second, self.end_token_id]
+
+    def decode(self, ids, skip_special_tokens=True):
+        """The text of some ids; what normalisation took away does not come back.
+
+        Args:
+            ids: integers.
+            skip_special_tokens: whether `[CLS]`, `[SEP]` and the like are left out.
+
+        Returns:
+            A string.
+
+        Raises:
+            ValueError: if an id is outside the vocabulary.
+        """
+        outside = [int(piece) for piece in ids if not 0 <= piece < len(self.vocabulary)]
+        if outside:
+            raise ValueError(f"Expected ids from 0 to {len(self.vocabulary) - 1}; got {outside[:5]}.")
+        pieces = (self.vocabulary[piece] for piece in ids)
+        kept = (piece for piece in pieces if not (skip_special_tokens and piece in SPECIAL_TOKENS))
+        return " ".join(kept).replace(" ##", "")
+
+    def __call__(self, texts, pairs=None, max_length=None):
+        """Texts as a batch for a model, padded to its longest row.
+
+        Args:
+            texts: B strings; a single string is a batch of one.
+            pairs: B more strings, each the second segment of its row, or None.
+            max_length: at most so many tokens a row; longer ones are cut as in `encode`. Nothing is cut by default.
+
+        Returns:
+            A dict of int32 arrays (B, T): `token_ids`, `segment_ids` (0 for the first text, 1 for the second) and
+            `padding_mask` (1 = a token, 0 = padding).
+
+        Raises:
+            ValueError: if there is no text, a text is no string, there are more or fewer pairs than texts, or
+                `max_length` does not hold the special tokens.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        pairs = [pairs] if isinstance(pairs, str) else pairs
+        pairs = [None] * len(texts) if pairs is None else list(pairs)
+        if not texts:
+            raise ValueError("Expected at least one text; got none.")
+        if len(pairs) != len(texts):
+            raise ValueError(f"Expected as many pairs as texts, {len(texts)}; got {len(pairs)}.")
+        rows = [self._encode(text, pair, max_length) for text, pair in zip(texts, pairs, strict=True)]
+        shape = len(rows), max(len(first) + len(second) for first, second in rows)
+        batch = {
+            "token_ids": np.full(shape, self.pad_token_id, "int32"),
+            "segment_ids": np.zeros(shape, "int32"),
+            "padding_mask": np.zeros(shape, "int32"),
+        }
+        for index, (first, second) in enumerate(rows):
+            length = len(first) + len(second)
+            batch["token_ids"][index, :length] = first + second
+            batch["segment_ids"][index, len(first) : length] = 1
+            batch["padding_mask"][index, :length] = 1
+        return batch
+
+    @classmethod
+    def from_preset(cls, folder):
+        """The tokenizer of a folder in Hugging Face's layout: `vocab.txt`, or else the same in `tokenizer.json`.
+
+        Args:
+            folder: path of the folder.
+
+        Returns:
+            A `WordPieceTokenizer`.
+
+        Raises:
+            ValueError: if the folder holds neither file, or one that describes another kind of tokenizer.
+        """
+        from course_lib.checkpoints import huggingface
+
+        return cls(**huggingface.read_word_piece(pathlib.Path(folder)))
+
+    def save(self, folder):
+        """Writes `vocab.txt` and `tokenizer_config.json`, as Hugging Face lays them out.
+
+        Args:
+            folder: path of an existing folder.
+        """
+        folder = pathlib.Path(folder)
+        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in self.vocabulary), encoding="utf-8")
+        settings = {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": self.lowercase,
+            "strip_accents": self.strip_accents,
+            "tokenize_chinese_chars": self.split_chinese,
+        }
+        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+        settings |= dict(zip(names, SPECIAL_TOKENS, strict=True))
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def truncate_longest_first(first, second, room):
+    """Cuts two sequences, together longer than `room`, at their ends: the longer one down to the other, then both.
+
+    Args:
+        first: a sequence.
+        second: a sequence.
+        room: how many elements may stay.
+
+    Returns:
+        Both, cut.
+    """
+    shorter = min(len(first), len(second), room // 2)
+    if len(first) <= len(second):
+        first_room = min(len(first), max(shorter, room - len(second)))
+        return first[:first_room], second[: room - first_room]
+    second_room = min(len(second), max(shorter, room - len(first)))
+    return first[: room - second_room], second[:second_room]
