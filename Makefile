@@ -10,6 +10,9 @@ CHAPTERS ?=
 LAB_OPTIONS ?=
 LOCK_OPTIONS ?=
 
+# Some containers forbid Python to keep bytecode; without it each import of Keras takes three times as long.
+unexport PYTHONDONTWRITEBYTECODE
+
 PIP := $(VENV)/bin/uv pip install --python $(VENV)/bin/python
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 NBVAL := --nbval-current-env --nbval-cell-timeout 600

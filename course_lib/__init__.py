@@ -1,7 +1,6 @@
 """Transformer-based pre-trained models in Keras 3: attention, BERT, tokenizers, and what the course's chapters need."""
 
-import course_lib._quiet  # noqa: F401  first: it starts Keras and its backend
-
+import course_lib._quiet  # noqa: F401  first, since it starts Keras and its backend
 from course_lib.attention import (
     MultiHeadAttention,
     causal_mask,
@@ -10,6 +9,7 @@ from course_lib.attention import (
     scaled_dot_product_attention,
 )
 from course_lib.bert import Bert, BertConfig, BertPretrainer
+from course_lib.heads import SentenceEncoder
 from course_lib.text import WordPieceTokenizer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "BertConfig",
     "BertPretrainer",
     "MultiHeadAttention",
+    "SentenceEncoder",
     "WordPieceTokenizer",
     "causal_mask",
     "combine_masks",

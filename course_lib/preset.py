@@ -3,8 +3,6 @@
 import dataclasses
 import pathlib
 
-from course_lib.data import assets
-
 
 class Preset:
     """`from_preset` and `save_to_preset`, for a backbone or for a task that stands on one.
@@ -93,6 +91,8 @@ def locate(preset):
         ValueError: if there is no such preset.
         OSError: if it must be downloaded and no source is in reach.
     """
+    from course_lib.data import assets  # here, so that `python -m course_lib.data.assets` is not imported twice
+
     if str(preset).startswith("hf://"):
         return _download(str(preset).removeprefix("hf://"))
     if pathlib.Path(preset).is_dir():

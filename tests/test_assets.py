@@ -42,8 +42,8 @@ def house(tmp_path, monkeypatch):
 
 
 def register(house, *sources, file="text.txt", known=None, name="thing"):
-    text = f"[{name}]\n{LINES}[{name}.files]\n'{file}' = {known or describe(TEXT)}\n"
-    text += "".join(f"[[{name}.sources]]\n{source}\n" for source in sources)
+    text = f"['{name}']\n{LINES}['{name}'.files]\n'{file}' = {known or describe(TEXT)}\n"
+    text += "".join(f"[['{name}'.sources]]\n{source}\n" for source in sources)
     (house / "data" / "registry.toml").write_text(text)
 
 
@@ -200,26 +200,34 @@ def test_no_more_is_downloaded_than_was_promised(house, monkeypatch):
         assets.fetch("thing")
 
 
-@pytest.mark.parametrize("path", ["../text.txt", "/text.txt", "a/../../text.txt", r"..\text.txt", "C:/text.txt", "."])
-@pytest.mark.parametrize("where", ["file", "folder", "files", "shipped", "name"])
-def test_a_path_that_escapes_is_refused(house, path, where):
+ESCAPES = ["../text.txt", "/text.txt", "a/../../text.txt", r"..\text.txt", "C:/text.txt"]
+
+
+@pytest.mark.parametrize(
+    ("where", "path"),
+    [
+        *((where, path) for where in ("name", "local", "folder", "there", "shipped") for path in ESCAPES),
+        *((where, ".") for where in ("name", "local", "there", "shipped")),
+    ],
+)
+def test_a_path_that_escapes_is_refused(house, where, path):
     source = {
-        "folder": f"{there(house)}\nfolder = '{path}'" if path != "." else "shipped = '.'",
-        "files": f"{there(house)}\nfiles = {{ 'text.txt' = '{path}' }}",
+        "local": f"{there(house)}\nfiles = {{ '{path}' = 'text.txt' }}",
+        "folder": f"{there(house)}\nfolder = '{path}'",
+        "there": f"{there(house)}\nfiles = {{ 'text.txt' = '{path}' }}",
         "shipped": f"shipped = '{path}'",
     }.get(where, there(house))
-    file, name = (path if where == "file" else "text.txt"), (f"'{path}'" if where == "name" else "thing")
+    name, file = (path if where == "name" else "thing"), (path if where == "local" else "text.txt")
     register(house, source, file=file, name=name)
     with pytest.raises(ValueError, match="Expected relative paths that stay in their folder"):
-        assets.fetch(path if where == "name" else "thing")
+        assets.fetch(name)
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".pt", ".bin", ".ckpt", ".PTH"])
-@pytest.mark.parametrize("where", ["here", "there"])
+@pytest.mark.parametrize("where", ["local", "there"])
 def test_a_pickle_is_refused_by_its_name(house, suffix, where):
-    weights = f"weights{suffix}"
-    files = "" if where == "here" else f"\nfiles = {{ 'text.txt' = '{weights}' }}"
-    register(house, there(house) + files, file=weights if where == "here" else "text.txt")
+    local, other = (f"weights{suffix}", "text.txt") if where == "local" else ("text.txt", f"weights{suffix}")
+    register(house, f"{there(house)}\nfiles = {{ '{local}' = '{other}' }}", file=local)
     with pytest.raises(ValueError, match="by its name a pickle"):
         assets.registry()
 

@@ -119,6 +119,8 @@ def test_few_shot_is_balanced_and_drawn_by_the_seed(count):
     assert len(draw) == len(set(draw.texts)) == count and draw.labels.sum() == count // 2
     labels = dict(zip(train.texts, train.labels, strict=True))
     assert [labels[text] for text in draw.texts] == draw.labels.tolist()
+    chosen = set(draw.texts)
+    assert draw.texts == [text for text in train.texts if text in chosen]
     assert draw.texts == reviews.few_shot(train, count, seed=1).texts
     assert draw.texts != reviews.few_shot(train, count, seed=2).texts
     assert set(draw.texts) < set(reviews.few_shot(train, 2 * count, seed=1).texts)

@@ -6,12 +6,46 @@ from course_lib.checkpoints.files import read_json
 from course_lib.checkpoints.format import Format, Tensor
 
 _HARMLESS = frozenset(  # do not change what an encoder computes
-    """_attn_implementation_autoset _commit_hash _name_or_path _num_labels architectures attn_implementation
-    bos_token_id classifier_dropout decoder_start_token_id directionality dtype eos_token_id finetuning_task
-    gradient_checkpointing id2label keys_to_ignore_at_inference label2id language model_max_length name_or_path
-    output_attentions output_hidden_states output_past pooler_fc_size pooler_num_attention_heads
-    pooler_num_fc_layers pooler_size_per_head prefix problem_type return_dict sep_token_id task_specific_params
-    tokenizer_class torch_dtype torchscript transformers_version use_cache use_return_dict""".split()
+    {
+        "_attn_implementation_autoset",
+        "_commit_hash",
+        "_name_or_path",
+        "_num_labels",
+        "architectures",
+        "attn_implementation",
+        "bos_token_id",
+        "classifier_dropout",
+        "decoder_start_token_id",
+        "directionality",
+        "dtype",
+        "eos_token_id",
+        "finetuning_task",
+        "gradient_checkpointing",
+        "id2label",
+        "keys_to_ignore_at_inference",
+        "label2id",
+        "language",
+        "model_max_length",
+        "name_or_path",
+        "output_attentions",
+        "output_hidden_states",
+        "output_past",
+        "pooler_fc_size",
+        "pooler_num_attention_heads",
+        "pooler_num_fc_layers",
+        "pooler_size_per_head",
+        "prefix",
+        "problem_type",
+        "return_dict",
+        "sep_token_id",
+        "task_specific_params",
+        "tokenizer_class",
+        "torch_dtype",
+        "torchscript",
+        "transformers_version",
+        "use_cache",
+        "use_return_dict",
+    }
 )
 _SPECIAL_TOKENS = {
     "pad_token": "[PAD]",

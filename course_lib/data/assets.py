@@ -81,7 +81,7 @@ def fetch(name, verify=False):
                             _install(stream, folder / file, files[file])
             except Exception as error:  # each source fails in its own way, and the next may still have the file
                 tried.append((_describe(source), error))
-            wrong = _wrong(folder, files)
+            wrong = _wrong(folder, files, verify)
         if wrong:
             refused = any(isinstance(reason, _Refused) for _, reason in tried)
             raise (ValueError if refused else ConnectionError)(_by_hand(name, folder, files, wrong, tried))

@@ -48,7 +48,7 @@ class Exercise:
         Returns:
             Whether every property holds.
         """
-        for number, prop in enumerate(self.properties):
+        for prop in self.properties:
             try:
                 holds, raised = prop.holds(_written(answer)), ""
             except (NotImplementedError, _NotWritten):
@@ -60,7 +60,7 @@ class Exercise:
                 print(f"fails: {prop.claim}.{raised}\nLook here: {prop.hint}")
                 return False
             print(f"holds: {prop.claim}")
-        print(f"All {number + 1} properties hold.")
+        print(f"All {len(self.properties)} properties hold.")
         return True
 
 

@@ -1,0 +1,191 @@
+"""Our encoder beside Hugging Face's, KerasHub's and Sentence Transformers', on the same weights and inputs, in one run.
+
+`make bench` installs the rivals and runs this. It writes `benchmarks/encoder.json`, whence README.md has its figures.
+Run it on a quiet machine.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import tempfile
+import time
+
+import course_lib
+
+course_lib.reproducible(0)
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+from course_lib import Bert, BertConfig, SentenceEncoder  # noqa: E402
+from course_lib.data import assets, reviews  # noqa: E402
+
+BATCH, LENGTH = 8, 128
+BASE = BertConfig(vocabulary_size=30522, num_layers=12, num_heads=12, hidden_dim=768, intermediate_dim=3072)
+
+
+def interleaved(candidates, rounds, warm_up=2):
+    """Median seconds of each candidate, a dict of functions; they take turns, so that all meet the same noise."""
+    seconds = {name: [] for name in candidates}
+    for turn in range(-warm_up, rounds):
+        for name, call in candidates.items():
+            start = time.perf_counter()
+            call()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def products(config, lengths):
+    """Floating-point operations in an encoder's matrix products, for rows of the given lengths."""
+    width, inner = config.hidden_dim, config.intermediate_dim
+    linear = 2 * (4 * width**2 + 2 * width * inner)  # a token: query, key, value and output; two feed-forward layers
+    attention = 4 * width * np.asarray(lengths, float)  # a token: scores and weighted values
+    return float(config.num_layers * np.sum(lengths * (linear + attention)))
+
+
+def matrix_rate(dtype):
+    """Operations a second in the machine's own product of matrices of BERT-base's shapes, by the same backend."""
+    a = keras.random.normal((BATCH * LENGTH, 768), dtype=dtype, seed=1)
+    b = keras.random.normal((768, 3072), dtype=dtype, seed=2)
+    multiply = compiled(lambda: keras.ops.matmul(a, b))
+    seconds = interleaved({"product": lambda: np.asarray(multiply()[0, 0])}, 20)["product"]
+    return 2 * BATCH * LENGTH * 768 * 3072 / seconds
+
+
+def compiled(function):
+    """The function as a graph of the backend."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    import jax
+
+    return jax.jit(function)
+
+
+def forward(results):
+    """BERT-base, 8 rows of 128 tokens, against Hugging Face and KerasHub; and our own in bfloat16."""
+    import torch
+    import transformers
+
+    with contextlib.redirect_stderr(None):
+        import keras_hub
+
+    rng = np.random.default_rng(0)
+    shape = BATCH, LENGTH
+    inputs = {
+        "token_ids": rng.integers(1000, BASE.vocabulary_size, shape).astype("int32"),
+        "segment_ids": np.zeros(shape, "int32"),
+        "padding_mask": np.ones(shape, "int32"),
+    }
+    ours = Bert(BASE, Bert.from_preset("all-MiniLM-L6-v2").tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        ours.save_to_preset(folder)
+        half = Bert.from_preset(folder, dtype="bfloat16")
+        hugging_face = transformers.BertModel.from_pretrained(folder).eval()
+        keras_hubs = keras_hub.models.BertBackbone.from_preset(folder)
+    tensors = torch.tensor(inputs["token_ids"]).long(), torch.tensor(inputs["padding_mask"])
+
+    def run_hugging_face():
+        with torch.inference_mode():
+            return hugging_face(*tensors).last_hidden_state.numpy()
+
+    candidates = {
+        "ours, float32": lambda: ours.predict_on_batch(inputs)["sequence_output"],
+        "KerasHub, float32": lambda: keras_hubs.predict_on_batch(inputs)["sequence_output"],
+        "Hugging Face, float32": run_hugging_face,
+        "ours, bfloat16": lambda: half.predict_on_batch(inputs)["sequence_output"],
+    }
+    expected = candidates["ours, float32"]()
+    for name in ("KerasHub, float32", "Hugging Face, float32"):
+        assert np.abs(candidates[name]() - expected).max() < 1e-3, name
+    seconds = interleaved(candidates, 10)
+    operations = products(BASE, np.full(BATCH, LENGTH))
+    rates = {"float32": matrix_rate("float32"), "bfloat16": matrix_rate("bfloat16")}
+    change = np.abs(np.asarray(candidates["ours, bfloat16"](), "float32") - expected)
+    results["forward"] = {
+        "seconds": seconds,
+        "times Hugging Face": seconds["Hugging Face, float32"] / seconds["ours, float32"],
+        "times KerasHub": seconds["KerasHub, float32"] / seconds["ours, float32"],
+        "times float32, in bfloat16": seconds["ours, float32"] / seconds["ours, bfloat16"],
+        "mean change in bfloat16, in standard deviations": float(change.mean() / expected.std()),
+        "matrix products a second": rates,
+        "share of that rate": {
+            name: operations / seconds[name] / rates["bfloat16" if "bfloat16" in name else "float32"]
+            for name in candidates
+        },
+        "bfloat16 in the processor": has_bfloat16(),
+    }
+
+
+def encode(results):
+    """All Rotten Tomatoes sentences, text to vector, against Sentence Transformers; and the search in bfloat16."""
+    import sentence_transformers
+
+    texts = reviews.rotten_tomatoes().all_texts
+    folder = str(assets.fetch("all-MiniLM-L6-v2"))
+    ours = SentenceEncoder.from_preset("all-MiniLM-L6-v2")
+    rival = sentence_transformers.SentenceTransformer(folder, device="cpu")
+    vectors = {}
+
+    def run_ours():
+        vectors["ours"] = ours.encode(texts)
+
+    def run_rival():
+        vectors["rival"] = rival.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+
+    seconds = interleaved({"ours": run_ours, "Sentence Transformers": run_rival}, rounds=3, warm_up=1)
+    assert np.abs(vectors["ours"] - vectors["rival"]).max() < 1e-4
+    half = SentenceEncoder.from_preset("all-MiniLM-L6-v2", dtype="bfloat16").encode(texts[:1000])
+    lengths = ours.backbone.tokenizer(texts)["padding_mask"].sum(axis=1)
+    operations = products(ours.backbone.config, lengths)
+    rate = results["forward"]["matrix products a second"]["float32"]
+    results["encoding"] = {
+        "sentences": len(texts),
+        "seconds": seconds,
+        "times Sentence Transformers": seconds["Sentence Transformers"] / seconds["ours"],
+        "share of the matrix rate, padding not counted": {n: operations / s / rate for n, s in seconds.items()},
+        "first search result is the same in bfloat16": agreement(vectors["ours"][:1000], half),
+    }
+
+
+def agreement(vectors, others):
+    """How many rows have the same nearest neighbour among the rest in both."""
+    nearest = [(v @ v.T - 2 * np.eye(len(v))).argmax(axis=1) for v in (vectors, others.astype("float32"))]
+    return float(np.mean(nearest[0] == nearest[1]))
+
+
+def has_bfloat16():
+    """Whether the processor multiplies bfloat16 itself; None where that cannot be read."""
+    flags = pathlib.Path("/proc/cpuinfo")
+    return any(f in flags.read_text() for f in ("avx512_bf16", "amx_bf16")) if flags.is_file() else None
+
+
+def main():
+    """Runs all of it, prints the figures and writes them down."""
+    results = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {processor()}",
+        "backend": keras.backend.backend(),
+    }
+    forward(results)
+    encode(results)
+    text = json.dumps(results, indent=2)
+    print(text)
+    pathlib.Path(__file__).with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+
+
+def processor():
+    """The processor's name, as far as the system tells it."""
+    flags = pathlib.Path("/proc/cpuinfo")
+    names = [line.partition(": ")[2] for line in flags.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

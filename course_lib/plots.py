@@ -1,0 +1,92 @@
+"""Pictures that chapters share, in one style. They draw arrays, and know no model."""
+
+import logging
+
+import numpy as np
+
+# Blue, vermilion, green, purple, grey: told apart by readers who confuse red and green, too (Okabe and Ito, 2008).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777")
+STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 110,
+    "font.size": 10,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "lines.markersize": 5,
+}
+
+
+def subplots(rows=1, columns=1, width=8.0, height=3.0, **options):
+    """A new figure in the course's style.
+
+    Args:
+        rows: how many axes there are below each other.
+        columns: how many there are side by side.
+        width: of the figure, in inches.
+        height: of the figure, in inches.
+        **options: what else `matplotlib.pyplot.subplots` takes.
+
+    Returns:
+        The figure, and its axes: one alone if there is one, else an array.
+    """
+    plt = _pyplot()
+    return plt.subplots(rows, columns, figsize=(width, height), **options)
+
+
+def show():
+    """Displays the figures drawn in this cell; the last line of a cell that draws."""
+    _pyplot().show()
+
+
+def heatmap(matrix, rows=None, columns=None, ax=None, title=None, limits=(0, 1), numbers=None, colours="Blues"):
+    """Draws a matrix, one square an entry: attention weights, masks, what depends on what.
+
+    Args:
+        matrix: numbers or booleans (rows, columns), an array or tensor.
+        rows: a label for each row, such as the words that attend.
+        columns: a label for each column, such as the words attended to.
+        ax: the axes to draw on; new ones if not given.
+        title: a string.
+        limits: the values of the palest and the strongest colour, or None for those of the matrix.
+        numbers: how to write each entry into its square, a format such as ".2f"; nothing is written if not given.
+        colours: the name of a Matplotlib colour map.
+
+    Returns:
+        The axes.
+    """
+    matrix = np.asarray(matrix).astype("float64")
+    if ax is None:
+        _, ax = subplots(width=4, height=4)
+    low, high = limits or (matrix.min(), matrix.max())
+    image = ax.imshow(matrix, cmap=colours, vmin=low, vmax=high)
+    for axis, labels, rotation in ((ax.yaxis, rows, 0), (ax.xaxis, columns, 45)):
+        labels = [] if labels is None else labels
+        axis.set_ticks(range(len(labels)), labels, rotation=rotation, ha="right", rotation_mode="anchor")
+    ax.set_xticks(np.arange(matrix.shape[1] + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(matrix.shape[0] + 1) - 0.5, minor=True)
+    ax.grid(False)
+    ax.grid(True, which="minor", color="white", linewidth=1, alpha=1)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_visible(False)
+    if numbers:
+        for (row, column), value in np.ndenumerate(matrix):
+            red, green, blue, _ = image.cmap(image.norm(value))
+            dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
+            ax.text(column, row, f"{value:{numbers}}", ha="center", va="center", color="white" if dark else "black")
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+def _pyplot():
+    # While Matplotlib lists the fonts, at its first import on a machine, it warns that this takes a while.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(STYLE)
+    return plt

@@ -1,0 +1,1 @@
+"""Training, and the experiments whose results chapters draw from."""

@@ -1,0 +1,144 @@
+"""What every layer and every model of the course must do, as a class to inherit: one test for each promise."""
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(3, 5, 8)).astype("float32")  # (B, T, D)
+IS_TOKEN = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], "int32")  # the last row has no token at all
+ATTENTION_MASK = np.tril(np.ones((5, 5), bool)) & IS_TOKEN[:, None, None, :].astype(bool)  # (B, 1, T, T)
+TOKENS = {
+    "token_ids": rng.integers(0, 20, (3, 5)).astype("int32"),
+    "segment_ids": np.array([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]], "int32"),
+    "padding_mask": IS_TOKEN,
+}
+
+
+class LayerChecks:
+    """Inherit it, with `make(**kwargs)`, which returns a new layer, and `inputs`, arrays by the names of its call."""
+
+    inputs = {"x": X}  # noqa: RUF012
+
+    def call(self, layer, inputs):
+        return layer(**inputs)
+
+    def build(self, **kwargs):
+        """A layer with weights that all matter, and the functional model around it, of unknown batch size and length."""
+        layer = self.make(**kwargs)
+        symbols = {name: symbol(array, name) for name, array in self.inputs.items()}
+        model = keras.Model(symbols, self.call(layer, symbols))
+        randomize(layer)
+        return layer, model
+
+    def test_unknown_batch_size_and_length(self):
+        layer, model = self.build()
+        larger = {name: np.concatenate([array, array]) for name, array in self.inputs.items()}
+        shorter = {name: shortened(array) for name, array in self.inputs.items()}
+        for inputs in (self.inputs, larger, shorter):
+            same(model(inputs), self.call(layer, inputs))
+
+    def test_config(self):
+        layer, _ = self.build()
+        clone = type(layer).from_config(layer.get_config())
+        assert clone.get_config() == layer.get_config()
+        self.call(clone, self.inputs)
+        clone.set_weights(layer.get_weights())
+        same(self.call(clone, self.inputs), self.call(layer, self.inputs))
+
+    def test_saved_and_loaded(self, tmp_path):
+        _, model = self.build()
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert [weight.path for weight in loaded.weights] == [weight.path for weight in model.weights]
+        same(loaded(self.inputs), model(self.inputs), tolerance=0)
+
+    def test_compiled_by_xla(self):
+        _, model = self.build()
+        model.compile(jit_compile=True)
+        same(model.predict_on_batch(self.inputs), model(self.inputs))
+
+    @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16"])
+    def test_low_precision(self, policy):
+        (layer, model), (exact_layer, exact) = self.build(dtype=policy), self.build()
+        layer.set_weights(exact_layer.get_weights())
+        for low, high in pairs(model(self.inputs), exact(self.inputs)):
+            assert keras.backend.standardize_dtype(low.dtype) == keras.DTypePolicy(policy).compute_dtype
+            low, high = to_numpy(low), to_numpy(high)
+            assert np.isfinite(low).all()
+            assert np.sqrt(np.mean((low - high) ** 2)) < 0.05 * np.abs(high).max()
+
+    def test_a_step_of_training_changes_every_weight(self):
+        _, model = self.build()
+        before = [to_numpy(weight) for weight in model.trainable_weights]
+        train(model, self.inputs)
+        for weight, old in zip(model.trainable_weights, before, strict=True):
+            if not weight.path.endswith("key/bias"):  # it adds the same to all scores of a query: softmax is blind to it
+                assert np.abs(to_numpy(weight) - old).max() > 1e-4, weight.path
+
+    def test_low_rank_adaptation(self):
+        layer, model = self.build()
+        expected = model(self.inputs)
+        for part in dense_layers(layer):
+            part.enable_lora(2)
+        same(model(self.inputs), expected)
+        before = [(to_numpy(part._kernel), to_numpy(part.lora_kernel_b)) for part in dense_layers(layer)]
+        train(model, self.inputs)
+        for part, (kernel, low_rank) in zip(dense_layers(layer), before, strict=True):
+            assert np.array_equal(to_numpy(part._kernel), kernel), part.path
+            assert not np.array_equal(to_numpy(part.lora_kernel_b), low_rank), part.path
+
+    def test_quantised_to_int8(self):
+        layer, model = self.build()
+        expected = model(self.inputs)
+        gc.freeze()  # Keras collects garbage once for each layer, and there is much to look at
+        model.quantize("int8")
+        gc.unfreeze()
+        for part in dense_layers(layer):
+            assert keras.backend.standardize_dtype(part._kernel.dtype) == "int8"
+        for low, high in pairs(model(self.inputs), expected):
+            low, high = to_numpy(low), to_numpy(high)
+            assert np.sqrt(np.mean((low - high) ** 2)) < 0.05 * np.abs(high).max()
+
+
+def symbol(array, name):
+    """An input of which neither the number of rows nor the length, here 5, is known."""
+    return keras.Input([None if size == 5 else size for size in array.shape[1:]], dtype=array.dtype.name, name=name)
+
+
+def shortened(array):
+    return array[(slice(2), *(slice(3 if size == 5 else size) for size in array.shape[1:]))]
+
+
+def randomize(layer, scale=0.3):
+    """Adds noise to every weight: biases of zero, scales of one and tiny kernels would hide mistakes."""
+    generator = np.random.default_rng(0)
+    for weight in layer.trainable_weights:
+        weight.assign(ops.cast(to_numpy(weight) + generator.normal(scale=scale, size=weight.shape), weight.dtype))
+
+
+def dense_layers(layer):
+    return [part for part in layer._flatten_layers() if isinstance(part, keras.layers.Dense)]
+
+
+def train(model, inputs):
+    """One step towards random targets."""
+    targets = keras.tree.map_structure(lambda output: rng.normal(size=output.shape).astype("float32"), model(inputs))
+    model.compile(keras.optimizers.Adam(0.01), keras.tree.map_structure(lambda _: "mse", targets), run_eagerly=True)
+    model.fit(inputs, targets, batch_size=3, verbose=0)
+
+
+def to_numpy(x):
+    return np.asarray(ops.convert_to_numpy(x)).astype("float32")
+
+
+def pairs(outputs, expected):
+    return zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True)
+
+
+def same(outputs, expected, tolerance=1e-5):
+    for output, other in pairs(outputs, expected):
+        np.testing.assert_allclose(to_numpy(output), to_numpy(other), atol=tolerance, rtol=0)

@@ -1,0 +1,173 @@
+"""Positions, feed-forward and encoder blocks: each is its formula, and keeps the promises of every layer."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from layer_checks import ATTENTION_MASK, LayerChecks, X, randomize, same, to_numpy
+
+from course_lib.transformer import (
+    Encoder,
+    EncoderBlock,
+    FeedForward,
+    PositionEmbedding,
+    SinePositionEncoding,
+    activation_function,
+)
+
+
+class TestPositionEmbedding(LayerChecks):
+    def make(self, **kwargs):
+        return PositionEmbedding(6, **kwargs)
+
+
+class TestSinePositionEncoding(LayerChecks):
+    def make(self, **kwargs):
+        return SinePositionEncoding(**kwargs)
+
+
+class TestFeedForward(LayerChecks):
+    def make(self, **kwargs):
+        return FeedForward(12, activation="gelu_approximate", **kwargs)
+
+
+class TestEncoderBlock(LayerChecks):
+    inputs = {"x": X, "attention_mask": ATTENTION_MASK}  # noqa: RUF012
+
+    def make(self, **kwargs):
+        return EncoderBlock(2, 12, activation="quick_gelu", layer_norm_epsilon=1e-3, **kwargs)
+
+
+class TestEncoderBlockWithNormFirst(TestEncoderBlock):
+    def make(self, **kwargs):
+        return EncoderBlock(4, 12, norm_first=True, **kwargs)
+
+
+class TestEncoder(TestEncoderBlock):
+    def make(self, **kwargs):
+        return Encoder(2, 2, 12, activation="gelu", **kwargs)
+
+    def call(self, layer, inputs):
+        return layer(**inputs, return_hidden_states=True, return_attention=True)
+
+
+class TestEncoderWithNormFirst(TestEncoderBlock):
+    def make(self, **kwargs):
+        return Encoder(2, 2, 12, norm_first=True, layer_norm_epsilon=1e-3, **kwargs)
+
+
+def test_position_embeddings_stand_at_their_positions():
+    layer = PositionEmbedding(6)
+    layer.build(X.shape)
+    vectors = np.random.default_rng(1).normal(size=(6, 8)).astype("float32")
+    layer.embeddings.assign(vectors)
+    same(layer(X), X + vectors[:5])
+    for position in (1, keras.ops.convert_to_tensor(1)):
+        same(layer(X, position=position), X + vectors[1:])
+
+
+def test_more_tokens_than_positions_are_refused_with_the_remedy():
+    with pytest.raises(ValueError, match=r"at most 4 tokens.*got 5.*max_length=4"):
+        PositionEmbedding(4)(X)
+
+
+@pytest.mark.parametrize("max_wavelength", [100, 10_000])
+def test_sines_and_cosines_are_those_of_the_paper(max_wavelength):
+    expected = np.array(
+        [
+            [(np.cos if j % 2 else np.sin)(t / max_wavelength ** (2 * (j // 2) / 8)) for j in range(8)]
+            for t in range(3, 3 + 5)
+        ]
+    )
+    layer = SinePositionEncoding(max_wavelength)
+    for position in (3, keras.ops.convert_to_tensor(3)):
+        same(layer(X, position=position), X + expected)
+    same(layer(X)[:, 3:], X[:, 3:] + expected[:2])
+
+
+def test_sines_and_cosines_need_an_even_width():
+    with pytest.raises(ValueError, match=r"even width D.*got 7"):
+        SinePositionEncoding()(X[..., :7])
+
+
+def test_activations():
+    x = np.linspace(-4, 4, 41)
+    phi = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x])
+    formulas = {
+        "gelu": x * phi,
+        "gelu_approximate": 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+        "quick_gelu": x / (1 + np.exp(-1.702 * x)),
+        "relu": np.maximum(x, 0),
+    }
+    for name, expected in formulas.items():
+        same(activation_function(name)(x.astype("float32")), expected, tolerance=2e-6)
+    with pytest.raises(ValueError, match="gellu"):
+        activation_function("gellu")
+
+
+def layer_norm(x, norm):
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + norm.epsilon)
+    return x * to_numpy(norm.gamma) + to_numpy(norm.beta)
+
+
+def dense(x, layer):
+    return x @ to_numpy(layer.kernel) + to_numpy(layer.bias)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_an_encoder_is_attention_and_feed_forward_with_residuals_and_norms(norm_first):
+    encoder = Encoder(2, 2, 12, activation="relu", norm_first=norm_first, layer_norm_epsilon=0.1)
+    encoder.build(X.shape)
+    randomize(encoder)
+    x = X.astype("float64")
+    states = [x]
+    for block in encoder.blocks:
+
+        def attention(x, block=block):
+            return to_numpy(block.attention(x.astype("float32"), attention_mask=ATTENTION_MASK))
+
+        def feed_forward(x, block=block):
+            return dense(np.maximum(dense(x, block.feed_forward.intermediate), 0), block.feed_forward.output_projection)
+
+        for sublayer, norm in ((attention, block.attention_norm), (feed_forward, block.feed_forward_norm)):
+            x = x + sublayer(layer_norm(x, norm)) if norm_first else layer_norm(x + sublayer(x), norm)
+        states.append(x)
+    outputs = encoder(X, attention_mask=ATTENTION_MASK, return_hidden_states=True)
+    same(outputs["hidden_states"], tuple(states))
+    same(outputs["sequence_output"], layer_norm(x, encoder.norm) if norm_first else x)
+
+
+def test_feed_forward_treats_each_position_by_itself():
+    layer = FeedForward(12)
+    order = [3, 0, 4, 1, 2]
+    same(layer(X[:, order]), to_numpy(layer(X))[:, order])
+
+
+def test_dropout_is_drawn_in_training_only_and_anew_at_each_place():
+    keras.utils.set_random_seed(0)
+    block = EncoderBlock(2, 12, dropout=0.5)
+    same(block(X), block(X))
+    first, second = to_numpy(block(X, training=True)), to_numpy(block(X, training=True))
+    assert np.abs(first - second).max() > 0.1 and np.abs(first - to_numpy(block(X))).max() > 0.1
+
+
+def test_attention_dropout_reaches_the_attention_weights():
+    keras.utils.set_random_seed(0)
+    block = EncoderBlock(2, 12, attention_dropout=0.5)
+    _, weights = block(X, return_attention=True)
+    _, dropped = block(X, return_attention=True, training=True)
+    same(weights, dropped)  # the weights that are returned are those before dropout,
+    assert np.abs(to_numpy(block(X, training=True)) - to_numpy(block(X))).max() > 0.01  # those used are not
+
+
+def test_an_encoder_without_blocks_is_refused():
+    with pytest.raises(ValueError, match="at least one block.*num_layers=0"):
+        Encoder(0, 2, 12)
+
+
+def test_each_block_starts_with_weights_of_its_own():
+    encoder = Encoder(2, 2, 12)
+    encoder.build(X.shape)
+    kernels = [to_numpy(weight) for weight in encoder.trainable_weights if weight.path.endswith("kernel")]
+    assert len(kernels) == 2 * 6 and len({kernel.tobytes() for kernel in kernels}) == 12
