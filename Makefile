@@ -40,10 +40,10 @@ notebooks: $(VENV)/data ## run the chapters and save them with outputs and times
 notebooks-jax: $(VENV)/data ## the chapters' assertions on JAX, CHAPTERS="01 08" or all; up to 20 minutes
 	KERAS_BACKEND=jax $(PYTEST) --nbval-lax $(NBVAL) $(NOTEBOOKS)
 
-bench: $(VENV)/parity $(VENV)/data ## our speed beside that of KerasHub and Hugging Face; 10 minutes, and PyTorch to install
+bench: $(VENV)/parity $(VENV)/data ## our speed beside that of KerasHub and Hugging Face; 10 minutes, and 4 to install PyTorch first
 	$(VENV)/bin/python benchmarks/encoder.py
 
-parity: $(VENV)/parity $(VENV)/data ## live against transformers and KerasHub; 5 minutes, and PyTorch to install
+parity: $(VENV)/parity $(VENV)/data ## live against transformers and KerasHub; 5 minutes, and 4 to install PyTorch first
 	KERAS_BACKEND=tensorflow $(VENV)/bin/python -m pytest -m parity
 
 lint: $(VENV)/ready ## Ruff's rules and format, notebooks included; seconds

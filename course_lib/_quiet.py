@@ -1,8 +1,14 @@
-"""Imports Keras and its backend without the lines that they write to file descriptor 2 while they start."""
+"""Imports Keras and its backend without the lines that they write to file descriptor 2 while they start.
+
+Two warnings on which a reader cannot act are switched off, too: that a graph was traced again, as happens where batches
+are cut to their longest row, and that a progress bar is drawn in text.
+"""
 
 import contextlib
+import logging
 import os
 import sys
+import warnings
 
 
 @contextlib.contextmanager
@@ -24,3 +30,6 @@ with silent_start():
     import keras
 
     keras.ops.zeros(1)  # the first operation starts the device, which writes lines of its own
+
+logging.getLogger("tensorflow").addFilter(lambda line: "triggered tf.function retracing" not in line.getMessage())
+warnings.filterwarnings("ignore", message="IProgress not found")

@@ -77,8 +77,19 @@ def _expect_positive_integer(name, value):
         raise ValueError(f"Expected {name} to be a positive integer; got {value!r}.")
 
 
+class ChecksIds:
+    """Checks the token ids that a model or its backbone is called with: afterwards only some devices would."""
+
+    def __call__(self, inputs, *args, **kwargs):
+        """Checks the ids, where they are at hand as NumPy arrays, before they become tensors."""
+        token_ids = inputs.get("token_ids") if isinstance(inputs, dict) else inputs
+        if isinstance(token_ids, np.ndarray | list | tuple):
+            _check_ids(np.asarray(token_ids), getattr(self, "backbone", self).config.vocabulary_size)
+        return super().__call__(inputs, *args, **kwargs)
+
+
 @keras.saving.register_keras_serializable("course_lib")
-class Bert(Preset, keras.Model):
+class Bert(ChecksIds, Preset, keras.Model):
     """The encoder: token, position and segment embeddings, a norm, and Transformer blocks with the norm after.
 
     Args:
@@ -169,13 +180,6 @@ class Bert(Preset, keras.Model):
             A new model.
         """
         return cls(**config | {"config": cls.config_class(**config["config"])})
-
-    def __call__(self, inputs, *args, **kwargs):
-        """Checks the ids, where they are at hand as NumPy arrays, before they become tensors."""
-        token_ids = inputs.get("token_ids") if isinstance(inputs, dict) else inputs
-        if isinstance(token_ids, np.ndarray | list | tuple):
-            _check_ids(np.asarray(token_ids), self.config.vocabulary_size)
-        return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs, return_hidden_states=False, return_attention=False, training=None):
         """Encodes.
@@ -327,7 +331,7 @@ class MaskedLanguageModelHead(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("course_lib")
-class BertPretrainer(Preset, keras.Model):
+class BertPretrainer(ChecksIds, Preset, keras.Model):
     """BERT with the heads of its two objectives, section 3.1 of the paper: masked tokens, and the next sentence.
 
     Args:

@@ -6,6 +6,7 @@ the table, so that nobody types them.
 """
 
 import argparse
+import base64
 import dataclasses
 import datetime
 import json
@@ -209,6 +210,15 @@ def write_table():
         _replace(path, before + render_table() + after)
 
 
+def write_picture():
+    """Saves the picture of README.md, `data/runs/readme.png`: the output of the cell that is tagged `readme`."""
+    for path in find():
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if "readme" in cell["metadata"].get("tags", []):
+                pictures = [output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output["data"]]
+                (ROOT / "data" / "runs" / "readme.png").write_bytes(base64.b64decode(pictures[0]))
+
+
 def split_readme(text):
     """Takes README.md apart at the marks of its table.
 
@@ -239,9 +249,9 @@ def main(arguments=None):
     """
     parser = argparse.ArgumentParser(prog="python -m course_lib.chapters", description="Run and save the chapters.")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("execute", help="run chapters, save them with their outputs, and write the table")
+    run = commands.add_parser("execute", help="run chapters, save them, and write README.md's table and picture")
     run.add_argument("numbers", nargs="*", metavar="NUMBER", help="such as 01; all chapters without")
-    commands.add_parser("table", help="write the table of chapters into README.md")
+    commands.add_parser("table", help="write the table of chapters into README.md, and its picture")
     options = parser.parse_args(arguments)
     from nbclient.exceptions import CellExecutionError
 
@@ -250,6 +260,7 @@ def main(arguments=None):
             print(f"{path.stem}: ", end="", flush=True)
             print(describe(execute(path)), flush=True)
         write_table()
+        write_picture()
     except CellExecutionError as error:
         return f"a cell failed, and {path.name} stays as it was.\n" + re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     except ValueError as error:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from course_lib.bert import Bert
+from course_lib.bert import Bert, ChecksIds
 from course_lib.checkpoints import huggingface
 from course_lib.preset import Preset
 
@@ -15,7 +15,7 @@ POOLINGS = ("mean", "max", "first", "pooled")
 
 
 @keras.saving.register_keras_serializable("course_lib")
-class SentenceEncoder(Preset, keras.Model):
+class SentenceEncoder(ChecksIds, Preset, keras.Model):
     """One vector a text, of unit length, such that the product of two is the cosine of their angle.
 
     After Sentence-BERT (Reimers & Gurevych, 2019, https://arxiv.org/abs/1908.10084).
@@ -100,6 +100,12 @@ class SentenceEncoder(Preset, keras.Model):
         texts = [texts] if isinstance(texts, str) else list(texts)
         batch = self.backbone.tokenizer(texts, max_length=max_length)
         lengths = batch["padding_mask"].sum(axis=1)
+        longest = self.backbone.config.max_sequence_length
+        if lengths.max() > longest:
+            raise ValueError(
+                f"Expected texts of at most {longest} tokens; text {lengths.argmax()} has {lengths.max()}. "
+                f"Pass max_length={longest} to cut longer texts."
+            )
         order = np.argsort(lengths, kind="stable")
         vectors = np.empty((len(texts), self.backbone.config.hidden_dim), "float32")
         for start in range(0, len(texts), batch_size):

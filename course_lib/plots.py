@@ -64,9 +64,11 @@ def heatmap(matrix, rows=None, columns=None, ax=None, title=None, limits=(0, 1),
         _, ax = subplots(width=4, height=4)
     low, high = limits or (matrix.min(), matrix.max())
     image = ax.imshow(matrix, cmap=colours, vmin=low, vmax=high)
-    for axis, labels, rotation in ((ax.yaxis, rows, 0), (ax.xaxis, columns, 45)):
-        labels = [] if labels is None else labels
-        axis.set_ticks(range(len(labels)), labels, rotation=rotation, ha="right", rotation_mode="anchor")
+    for axis, labels in ((ax.yaxis, rows), (ax.xaxis, columns)):
+        labels = [] if labels is None else [str(label) for label in labels]
+        axis.set_ticks(range(len(labels)), labels)
+        if axis is ax.xaxis and max(map(len, labels), default=0) > 2:
+            axis.set_ticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_xticks(np.arange(matrix.shape[1] + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(matrix.shape[0] + 1) - 0.5, minor=True)
     ax.grid(False)

@@ -74,7 +74,7 @@ class Preset:
         Args:
             folder: path of the folder that `save_assets` wrote to.
         """
-        if any(pathlib.Path(folder).iterdir()):
+        if hasattr(self, "tokenizer_class") and any(pathlib.Path(folder).iterdir()):
             self.tokenizer = self.tokenizer_class.from_preset(folder)
 
 

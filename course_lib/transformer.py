@@ -50,13 +50,13 @@ class PositionEmbedding(keras.layers.Layer):
             ValueError: if T exceeds `max_sequence_length`.
         """
         length = x.shape[1]
-        if length is not None and length > self.max_sequence_length:
+        if isinstance(length, int) and length > self.max_sequence_length:  # a symbol on JAX where it is unknown
             raise ValueError(
                 f"Expected at most {self.max_sequence_length} tokens a row, as many as there are positions; got "
                 f"{length}. Tokenize with max_length={self.max_sequence_length} to cut longer texts."
             )
-        embeddings = ops.convert_to_tensor(self.embeddings)
-        return x + ops.slice(embeddings, (position, 0), (ops.shape(x)[1], embeddings.shape[-1]))
+        positions = ops.arange(ops.shape(x)[1]) + position  # (T,)
+        return x + ops.take(ops.convert_to_tensor(self.embeddings), positions, axis=0)
 
     def get_config(self):
         """The arguments of the constructor."""

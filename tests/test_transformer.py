@@ -1,6 +1,7 @@
 """Positions, feed-forward and encoder blocks: each is its formula, and keeps the promises of every layer."""
 
 import math
+import typing
 
 import keras
 import numpy as np
@@ -33,28 +34,18 @@ class TestFeedForward(LayerChecks):
 
 
 class TestEncoderBlock(LayerChecks):
-    inputs = {"x": X, "attention_mask": ATTENTION_MASK}  # noqa: RUF012
+    inputs: typing.ClassVar = {"x": X, "attention_mask": ATTENTION_MASK}
 
     def make(self, **kwargs):
         return EncoderBlock(2, 12, activation="quick_gelu", layer_norm_epsilon=1e-3, **kwargs)
 
 
-class TestEncoderBlockWithNormFirst(TestEncoderBlock):
+class TestEncoderWithNormFirst(TestEncoderBlock):
     def make(self, **kwargs):
-        return EncoderBlock(4, 12, norm_first=True, **kwargs)
-
-
-class TestEncoder(TestEncoderBlock):
-    def make(self, **kwargs):
-        return Encoder(2, 2, 12, activation="gelu", **kwargs)
+        return Encoder(2, 2, 12, activation="gelu", norm_first=True, **kwargs)
 
     def call(self, layer, inputs):
         return layer(**inputs, return_hidden_states=True, return_attention=True)
-
-
-class TestEncoderWithNormFirst(TestEncoderBlock):
-    def make(self, **kwargs):
-        return Encoder(2, 2, 12, norm_first=True, layer_norm_epsilon=1e-3, **kwargs)
 
 
 def test_position_embeddings_stand_at_their_positions():

@@ -1,0 +1,302 @@
+"""Attention: the formula, its masks and its cache, against loops over single numbers and against Keras's own layer."""
+
+import typing
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from keras import ops
+from layer_checks import ATTENTION_MASK, LayerChecks, X, randomize, same, to_numpy
+
+from course_lib.attention import (
+    MultiHeadAttention,
+    attention_weights,
+    causal_mask,
+    combine_masks,
+    merge_heads,
+    padding_mask,
+    scaled_dot_product_attention,
+    split_heads,
+)
+
+rng = np.random.default_rng(1)
+QUERY, KEY, VALUE = (rng.normal(size=(2, 3, length, 4)).astype("float32") for length in (5, 6, 6))  # (B, N, T|S, H)
+MEMORY = rng.normal(size=(3, 5, 6)).astype("float32")  # (B, S, D'), of another width
+masks = arrays.arrays(bool, (5, 6))
+
+
+class TestSelfAttention(LayerChecks):
+    inputs: typing.ClassVar = {"query": X, "attention_mask": ATTENTION_MASK}
+
+    def make(self, **kwargs):
+        return MultiHeadAttention(2, **kwargs)
+
+
+class TestCrossAttention(LayerChecks):
+    inputs: typing.ClassVar = {"query": X, "value": MEMORY, "attention_mask": ATTENTION_MASK}
+
+    def make(self, **kwargs):
+        return MultiHeadAttention(3, hidden_dim=12, **kwargs)
+
+    def call(self, layer, inputs):
+        return layer(**inputs, return_attention=True)
+
+
+def by_loops(query, key, value, mask):
+    """Equation 1, number by number, in float64."""
+    output, weights = np.zeros((*query.shape[:-1], value.shape[-1])), np.zeros((*query.shape[:-1], key.shape[-2]))
+    mask = np.broadcast_to(mask, weights.shape)
+    for *head, t in np.ndindex(query.shape[:-1]):
+        allowed = [s for s in range(key.shape[-2]) if mask[*head, t, s]]
+        dots = {s: sum(float(q) * float(k) for q, k in zip(query[*head, t], key[*head, s])) for s in allowed}
+        powers = {s: np.exp(dot / np.sqrt(query.shape[-1])) for s, dot in dots.items()}
+        for s in allowed:
+            weights[*head, t, s] = powers[s] / sum(powers.values())
+            output[*head, t] += weights[*head, t, s] * value[*head, s]
+    return output, weights
+
+
+@pytest.mark.parametrize("shape", [(), (5, 6), (1, 6), (5, 1), (2, 1, 1, 6), (2, 3, 5, 6)])
+def test_attention_is_the_formula(shape):
+    mask = np.random.default_rng(2).random(shape) < 0.6 if shape else None
+    expected = by_loops(QUERY, KEY, VALUE, True if mask is None else mask)
+    same(scaled_dot_product_attention(QUERY, KEY, VALUE, mask), expected, tolerance=1e-6)
+    same(attention_weights(QUERY, KEY, mask), expected[1], tolerance=1e-6)
+
+
+def test_attention_by_hand():
+    """Scores log 3 and 0, before the division by √4, times two: three quarters and one quarter."""
+    query, value = np.array([[2.0, 0, 0, 0]]), np.array([[8.0], [4.0]])
+    key = np.array([[np.log(3), 0, 0, 0], [0, 1, 1, 1]])
+    output, weights = scaled_dot_product_attention(query, key, value)
+    same((output, weights), (np.array([[7.0]]), np.array([[0.75, 0.25]])), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_query_that_may_attend_to_nothing_gets_zeros(dtype):
+    mask = np.ones((5, 6), bool)
+    mask[2] = False
+    inputs = [ops.cast(x, dtype) for x in (QUERY, KEY, VALUE)]
+    for result in scaled_dot_product_attention(*inputs, mask):
+        result = to_numpy(result)
+        assert np.all(result[..., 2, :] == 0) and np.all(np.any(result[..., [0, 1, 3, 4], :] != 0, axis=-1))
+
+    layer = MultiHeadAttention(2, dtype=dtype)
+    layer.build(X.shape)
+    randomize(layer)
+    layer.output_projection.bias.assign(np.zeros(8))
+    nothing = np.ones((3, 1, 5, 5), bool)
+    nothing[1, :, 3] = False
+    for output in (layer(X, attention_mask=nothing), layer(X, attention_mask=nothing, return_attention=True)[0]):
+        output = to_numpy(output)
+        assert np.all(output[1, 3] == 0) and np.all(np.any(np.delete(output.reshape(15, 8), 8, axis=0) != 0, axis=-1))
+
+
+@settings(max_examples=30)
+@given(masks, st.integers(0, 5))
+def test_what_is_not_allowed_changes_nothing(mask, changed):
+    key, value = KEY.copy(), VALUE.copy()
+    key[..., changed, :] += 3
+    value[..., changed, :] -= 100
+    before, weights = scaled_dot_product_attention(QUERY, KEY, VALUE, mask)
+    after, _ = scaled_dot_product_attention(QUERY, key, value, mask)
+    blind = ~mask[:, changed]
+    assert np.array_equal(to_numpy(before)[:, :, blind], to_numpy(after)[:, :, blind])
+    assert np.all(np.abs(to_numpy(before) - to_numpy(after))[:, :, ~blind].max(axis=-1) > 1e-3)
+    assert np.array_equal(to_numpy(weights) > 0, np.broadcast_to(mask, weights.shape))
+
+
+@settings(max_examples=20)
+@given(st.permutations(range(6)), st.permutations(range(5)), masks)
+def test_the_order_of_keys_does_not_matter_and_queries_keep_theirs(keys, queries, mask):
+    output, weights = scaled_dot_product_attention(QUERY, KEY, VALUE, mask)
+    moved = scaled_dot_product_attention(
+        QUERY[..., queries, :], KEY[..., keys, :], VALUE[..., keys, :], mask[queries][:, keys]
+    )
+    same(moved, (to_numpy(output)[..., queries, :], to_numpy(weights)[..., queries, :][..., keys]), tolerance=1e-6)
+
+
+def test_masks_by_hand():
+    assert to_numpy(causal_mask(3)).tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert to_numpy(causal_mask(2, 4)).tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    for position in (1, ops.convert_to_tensor(1)):
+        assert to_numpy(causal_mask(2, 4, position)).tolist() == [[1, 1, 0, 0], [1, 1, 1, 0]]
+    padding = padding_mask(np.array([[1, 1, 0], [1, 0, 0]]))
+    assert padding.shape == (2, 1, 1, 3)
+    assert to_numpy(padding)[:, 0, 0].tolist() == [[1, 1, 0], [1, 0, 0]]
+    both = to_numpy(combine_masks(None, causal_mask(3), padding))
+    assert both[:, 0].tolist() == [[[1, 0, 0], [1, 1, 0], [1, 1, 0]], [[1, 0, 0], [1, 0, 0], [1, 0, 0]]]
+    assert combine_masks(None, None) is None
+    for mask in (causal_mask(3), padding, combine_masks(causal_mask(3), None)):
+        assert keras.backend.standardize_dtype(mask.dtype) == "bool"
+
+
+def test_heads_are_cut_from_each_position_and_merged_again():
+    x = np.arange(2 * 3 * 8).reshape(2, 3, 8)
+    heads = split_heads(x, 4)
+    assert heads.shape == (2, 3, 4, 2)
+    assert ops.convert_to_numpy(heads)[1, 2].tolist() == [[40, 41], [42, 43], [44, 45], [46, 47]]
+    assert np.array_equal(ops.convert_to_numpy(merge_heads(heads)), x)
+
+
+def with_kernels(layer, *shapes):
+    layer.build(*shapes)
+    randomize(layer)
+    return layer
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("value", [None, MEMORY])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_equal_to_the_layer_of_keras(value, masked, use_bias):
+    ours = with_kernels(
+        MultiHeadAttention(3, hidden_dim=12, use_bias=use_bias), X.shape, None if value is None else value.shape
+    )
+    theirs = keras.layers.MultiHeadAttention(3, 4, use_bias=use_bias)
+    memory = X if value is None else value
+    theirs.build(X.shape, memory.shape)
+    parts = [(ours.query, theirs.query_dense), (ours.key, theirs.key_dense), (ours.value, theirs.value_dense)]
+    for mine, its in [*parts, (ours.output_projection, theirs.output_dense)]:
+        for weight, other in zip(its.weights, mine.weights, strict=True):
+            weight.assign(ops.reshape(other, weight.shape))
+    mask = np.random.default_rng(3).random((3, 5, 5)) < 0.6 if masked else None
+    if masked:
+        mask[..., 0] = True  # Keras has another rule for a row without a key
+    expected = theirs(X, memory, attention_mask=mask, return_attention_scores=True)
+    ours_mask = None if mask is None else mask[:, None]
+    same(ours(X, value, attention_mask=ours_mask, return_attention=True), expected)
+    same(ours(X, value, attention_mask=ours_mask), expected[0])
+    causal = theirs(X, memory, use_causal_mask=True)
+    same(ours(X, value, attention_mask=causal_mask(5)), causal)
+
+
+@settings(max_examples=20)
+@given(arrays.arrays(bool, st.sampled_from([(5,), (5, 5), (3, 1, 1, 5), (1, 2, 5, 1), (3, 2, 5, 5)])))
+def test_the_fused_path_is_the_path_with_weights(mask):
+    same(LAYER(X, attention_mask=mask), LAYER(X, attention_mask=mask, return_attention=True)[0])
+
+
+LAYER = with_kernels(MultiHeadAttention(2), X.shape)
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 4))
+def test_under_the_causal_mask_a_changed_future_changes_no_earlier_output(start):
+    changed = X.copy()
+    changed[:, start:] += 1
+    before, after = (to_numpy(LAYER(x, attention_mask=causal_mask(5))) for x in (X, changed))
+    np.testing.assert_allclose(before[:, :start], after[:, :start], atol=1e-6)
+    assert np.all(np.abs(before - after)[:, start:].max(axis=-1) > 1e-3)
+
+
+def test_under_the_padding_mask_padding_changes_nothing():
+    padded = np.concatenate([X, 100 * np.ones((3, 2, 8), "float32")], axis=1)
+    is_token = np.repeat([[1, 1, 1, 1, 1, 0, 0]], 3, axis=0)
+    output = LAYER(padded, attention_mask=padding_mask(is_token))
+    same(output[:, :5], LAYER(X))
+    same(LAYER(padded, attention_mask=padding_mask(is_token), return_attention=True)[0], output)
+
+
+def test_without_positions_permuted_inputs_give_permuted_outputs():
+    order = [4, 2, 0, 3, 1]
+    same(LAYER(X[:, order]), to_numpy(LAYER(X))[:, order])
+
+
+def empty_cache(length):
+    return np.zeros((3, length, 2, 4), "float32"), np.zeros((3, length, 2, 4), "float32")
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize("chunks", [(1, 1, 1, 1, 1), (3, 1, 1), (2, 3), (5,)])
+@pytest.mark.parametrize("return_attention", [False, True])
+def test_step_by_step_with_a_cache_equals_all_at_once(chunks, as_tensor, return_attention):
+    expected, all_weights = LAYER(X, attention_mask=causal_mask(5), return_attention=True)
+    cache, position = empty_cache(7), 0
+    for chunk in chunks:
+        end = position + chunk
+        place = ops.convert_to_tensor(position) if as_tensor else position
+        mask = causal_mask(chunk, 7, place)
+        output, *weights, cache = LAYER(
+            X[:, position:end],
+            attention_mask=mask,
+            cache=cache,
+            position=place,
+            return_attention=return_attention,
+        )
+        same(output, expected[:, position:end])
+        if return_attention:
+            same(weights[0][..., :5], all_weights[:, :, position:end])
+        position = end
+    same(cache[0][:, :5], split_heads(LAYER.key(X), 2))
+    same(cache[1][:, :5], split_heads(LAYER.value(X), 2))
+    assert np.all(to_numpy(cache[0])[:, 5:] == 0) and cache[0].shape == (3, 7, 2, 4)
+
+
+def test_one_compiled_step_serves_every_position():
+    class Step(keras.Model):
+        def call(self, inputs):
+            mask = causal_mask(1, 7, inputs["position"][0])
+            return LAYER(inputs["token"], attention_mask=mask, cache=inputs["cache"], position=inputs["position"][0])
+
+    step = Step()
+    step.compile(jit_compile=True)
+    cache = empty_cache(7)
+    expected = to_numpy(LAYER(X, attention_mask=causal_mask(5)))
+    for t in range(5):
+        position = np.full(3, t, "int32")
+        output, cache = step.predict_on_batch({"token": X[:, t : t + 1], "position": position, "cache": cache})
+        same(output, expected[:, t : t + 1])
+
+
+def test_a_cache_without_a_position_is_read_as_it_stands():
+    layer = with_kernels(MultiHeadAttention(2), X.shape, MEMORY.shape)
+    cache = split_heads(layer.key(MEMORY), 2), split_heads(layer.value(MEMORY), 2)
+    mask = padding_mask(np.array([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]]))
+    expected, weights = layer(X, MEMORY, attention_mask=mask, return_attention=True)
+    output, same_weights, after = layer(X, attention_mask=mask, cache=cache, return_attention=True)
+    same((output, same_weights, after), (expected, weights, cache))
+    same(layer(X[:, :1], attention_mask=mask, cache=cache)[0], expected[:, :1])
+
+
+def test_dropout_drops_weights_in_training_only():
+    keras.utils.set_random_seed(0)
+    layer = with_kernels(MultiHeadAttention(2, dropout=0.5), X.shape)
+    always, dropped = layer(X), to_numpy(layer(np.tile(X, (400, 1, 1)), training=True)).reshape(400, *X.shape)
+    same(layer(X, training=False), always)
+    spread = dropped.std(axis=0)
+    assert np.all(spread > 0.01)
+    assert np.all(np.abs(dropped.mean(axis=0) - to_numpy(always)) < 5 * spread / np.sqrt(400))
+
+
+def test_the_four_projections_start_apart_and_without_bias_where_asked():
+    layer = MultiHeadAttention(2, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed=1))
+    layer.build(X.shape)
+    assert [weight.path.split("/", 1)[1] for weight in layer.weights] == [
+        f"{part}/kernel" for part in ("query", "key", "value", "output")
+    ]
+    again = MultiHeadAttention(2)
+    again.build(X.shape)
+    assert len({to_numpy(weight).tobytes() for weight in again.weights if weight.path.endswith("kernel")}) == 4
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"one width H.*4.*3"):
+        attention_weights(QUERY, KEY[..., :3])
+    with pytest.raises(ValueError, match=r"one width H"):
+        scaled_dot_product_attention(QUERY, KEY[..., :3], VALUE)
+    for attend in (
+        lambda mask: scaled_dot_product_attention(QUERY, KEY, VALUE, mask),
+        lambda mask: combine_masks(causal_mask(5), mask),
+        lambda mask: LAYER(X, attention_mask=mask),
+    ):
+        with pytest.raises(ValueError, match=r"boolean mask, true where attention is allowed; got dtype .*int32"):
+            attend(np.ones((5, 5), "int32"))
+    with pytest.raises(ValueError, match=r"padding mask of shape \(B, S\); got \(5,\)"):
+        padding_mask(np.ones(5))
+    with pytest.raises(ValueError, match=r"num_heads to divide hidden_dim; got 3 and 8"):
+        MultiHeadAttention(3)(X)
+    with pytest.raises(ValueError, match=r"num_heads to divide hidden_dim; got 2 and 7"):
+        MultiHeadAttention(2, hidden_dim=7)(X)
