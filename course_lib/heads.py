@@ -64,11 +64,11 @@ class SentenceEncoder(ChecksIds, Preset, keras.Model):
             training: whether to drop out.
 
         Returns:
-            Floats (B, D), each row of unit length.
+            Floats (B, D), each row of unit length; without a token to take the mean or the maximum of, zeros.
         """
         encoded = self.backbone(inputs, training=training)
         vectors = self._pool(encoded, inputs.get("padding_mask") if isinstance(inputs, dict) else None)
-        return ops.normalize(vectors, axis=-1)
+        return ops.normalize(vectors, axis=-1, epsilon=1e-4)  # float16 still holds its inverse
 
     def _pool(self, encoded, is_token):
         if self.pooling == "pooled":
@@ -79,9 +79,10 @@ class SentenceEncoder(ChecksIds, Preset, keras.Model):
         is_token = ops.ones(ops.shape(x)[:2], "bool") if is_token is None else ops.cast(is_token, "bool")
         is_token = ops.expand_dims(is_token, -1)  # (B, T, 1)
         if self.pooling == "max":
-            return ops.max(ops.where(is_token, x, -float("inf")), axis=1)
+            highest = ops.max(ops.where(is_token, x, -float("inf")), axis=1)
+            return ops.where(ops.any(is_token, axis=1), highest, 0.0)
         is_token = ops.cast(is_token, x.dtype)
-        return ops.sum(x * is_token, axis=1) / ops.sum(is_token, axis=1)
+        return ops.sum(x * is_token, axis=1) / ops.maximum(ops.sum(is_token, axis=1), 1)
 
     def encode(self, texts, batch_size=64, max_length=None):
         """Encodes texts, those of like length together, so that little is computed for padding.

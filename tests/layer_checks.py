@@ -29,7 +29,7 @@ class LayerChecks:
         return layer(**inputs)
 
     def build(self, **kwargs):
-        """A layer with weights that all matter, and the functional model around it, of unknown batch size and length."""
+        """A layer whose weights all matter, and a functional model around it, of unknown batch size and length."""
         layer = self.make(**kwargs)
         symbols = {name: symbol(array, name) for name, array in self.inputs.items()}
         model = keras.Model(symbols, self.call(layer, symbols))

@@ -51,7 +51,9 @@ def by_loops(query, key, value, mask):
     mask = np.broadcast_to(mask, weights.shape)
     for *head, t in np.ndindex(query.shape[:-1]):
         allowed = [s for s in range(key.shape[-2]) if mask[*head, t, s]]
-        dots = {s: sum(float(q) * float(k) for q, k in zip(query[*head, t], key[*head, s])) for s in allowed}
+        dots = {
+            s: sum(float(q) * float(k) for q, k in zip(query[*head, t], key[*head, s], strict=True)) for s in allowed
+        }
         powers = {s: np.exp(dot / np.sqrt(query.shape[-1])) for s, dot in dots.items()}
         for s in allowed:
             weights[*head, t, s] = powers[s] / sum(powers.values())

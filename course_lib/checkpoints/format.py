@@ -59,7 +59,8 @@ class Format:
         fixed: foreign config entry → the only value that we compute.
         harmless: foreign config entries that do not change what a model computes.
         tensors: from our config's fields to the rows of the table.
-        copies: from our config's fields to {a tensor's name: the name of the tensor that it must equal}.
+        copies: from our config's fields to {a tensor's name: the name of the tensor that it must equal, or None if
+            nothing is computed with it}.
         optional: from the names of a checkpoint's tensors to those of our fields that only they tell.
         architecture: from a model to the name of the foreign class with the same weights.
     """
@@ -143,6 +144,8 @@ class Format:
                 continue
             array = array.T if row.transposed else array
             found.append((variable, array))
+            if array.dtype.kind in "biu":
+                wrong.append(f"{row.name} holds {array.dtype}, not floats")
             if array.shape != tuple(variable.shape):
                 wrong.append(
                     f"{row.name} has shape {tensors[row.name].shape}, not that of {row.path}, {variable.shape}"
@@ -163,6 +166,9 @@ class Format:
             model: a built model.
             fields: of our config.
             folder: path of an existing folder.
+
+        Raises:
+            ValueError: if the model is quantized.
         """
         from safetensors.numpy import save_file
 
@@ -176,7 +182,10 @@ class Format:
         for row in self.tensors(fields):
             if (variable := row.find(model)) is not None:
                 array = np.asarray(variable)
+                if array.dtype.kind in "biu":
+                    raise ValueError(f"Expected floats in {row.path}; got {array.dtype}. Save before you quantize.")
                 name = row.name if hasattr(model, "backbone") else row.name.removeprefix(self.prefix)
                 tensors[name] = np.ascontiguousarray(array.T if row.transposed else array)
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "model.safetensors.index.json").unlink(missing_ok=True)  # of shards that were there before
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -54,6 +54,14 @@ _SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+_WORD_PIECE = {
+    "model": "WordPiece",
+    "continuing_subword_prefix": "##",
+    "max_input_chars_per_word": 100,
+    "normalizer": "BertNormalizer",
+    "clean_text": True,
+    "pre_tokenizer": "BertPreTokenizer",
+}
 
 
 def read_word_piece(folder):
@@ -82,17 +90,27 @@ def read_word_piece(folder):
         "split_chinese": settings.get("tokenize_chinese_chars", True),
     }
     if (folder / "vocab.txt").is_file():
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
-        return arguments | {"vocabulary": [line.rstrip("\r") for line in lines if line.rstrip("\r")]}
+        lines = (folder / "vocab.txt").read_text(encoding="utf-8")  # an empty line has its id, too
+        return arguments | {"vocabulary": lines.removesuffix("\n").split("\n")}
     return _word_piece_of_json(folder / "tokenizer.json")
 
 
 def _word_piece_of_json(path):
     tokenizer = read_json(path)
     model, normalizer = tokenizer["model"], tokenizer.get("normalizer") or {}
-    found = model.get("type"), normalizer.get("type"), model.get("continuing_subword_prefix")
-    if found != ("WordPiece", "BertNormalizer", "##") or model.get("max_input_chars_per_word") != 100:
-        raise ValueError(f"Expected BERT's WordPiece in {path}; got {found}.")
+    found = {
+        "model": model.get("type"),
+        "continuing_subword_prefix": model.get("continuing_subword_prefix"),
+        "max_input_chars_per_word": model.get("max_input_chars_per_word"),
+        "normalizer": normalizer.get("type"),
+        "clean_text": normalizer.get("clean_text"),
+        "pre_tokenizer": (tokenizer.get("pre_tokenizer") or {}).get("type"),
+    }
+    if found != _WORD_PIECE:
+        raise ValueError(f"Expected BERT's WordPiece in {path}, {_WORD_PIECE}; got {found}.")
+    added = {token["content"] for token in tokenizer.get("added_tokens", ())} - set(_SPECIAL_TOKENS.values())
+    if added:
+        raise ValueError(f"Expected no added tokens but BERT's own in {path}; got {sorted(added)}.")
     return {
         "vocabulary": sorted(model["vocab"], key=model["vocab"].get),
         "lowercase": normalizer["lowercase"],
@@ -129,17 +147,21 @@ def _bert_tensors(fields):
     head = {"in_backbone": False}
     yield from _linear("cls.predictions.transform.dense", "masked_lm.dense", **head)
     yield from _norm("cls.predictions.transform.LayerNorm", "masked_lm.norm", **head)
-    yield Tensor("cls.predictions.bias", "masked_lm.bias", **head)
-    if not fields["tie_embeddings"]:
+    if fields["tie_embeddings"]:
+        yield Tensor("cls.predictions.bias", "masked_lm.bias", **head)
+    else:
         yield Tensor("cls.predictions.decoder.weight", "masked_lm.projection.kernel", transposed=True, **head)
+        yield Tensor("cls.predictions.decoder.bias", "masked_lm.bias", **head)
     yield from _linear("cls.seq_relationship", "next_sentence", **head)
 
 
 def _bert_copies(fields):
-    copies = {"cls.predictions.decoder.bias": "cls.predictions.bias"}
-    if fields["tie_embeddings"]:
-        copies["cls.predictions.decoder.weight"] = "bert.embeddings.word_embeddings.weight"
-    return copies
+    if not fields["tie_embeddings"]:
+        return {"cls.predictions.bias": None}  # transformers then adds the bias of the decoder alone
+    return {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
 
 
 def _bert_architecture(model):

@@ -281,6 +281,7 @@ class WordPieceTokenizer:
             folder: path of an existing folder.
         """
         folder = pathlib.Path(folder)
+        (folder / "tokenizer.json").unlink(missing_ok=True)  # which transformers would prefer, if one was there before
         (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in self.vocabulary), encoding="utf-8")
         settings = {
             "tokenizer_class": "BertTokenizer",

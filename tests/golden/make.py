@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from course_lib.data import assets
 
 HERE = pathlib.Path(__file__).parent
-VOCABULARY = """[PAD] [UNK] [CLS] [SEP] [MASK] the a my his dog cat bird river moon stone is was sits sings sleeps cute old
-    and under on , . ! ? ##s ##ing ##er 狗 猫 é ü Dog Paris un ##seen""".split()
+VOCABULARY = """[PAD] [UNK] [CLS] [SEP] [MASK] the a my his dog cat bird river moon stone is was sits sings sleeps
+    cute old and under on , . ! ? ##s ##ing ##er 狗 猫 é ü Dog Paris un ##seen""".split()
 TEXTS = ["The dogs sit under my moon!", "a bird sings, unseen.", "[MASK] cat 狗 É"]
 PAIRS = ["His old stone is cute.", "Dog?", "the river was Paris and the old dogs sleeping on stone"]
 SIZES = {

@@ -1,0 +1,124 @@
+"""Presets: by a registry name, from a folder, from the hub; and back into a folder."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from layer_checks import same, to_numpy
+
+from course_lib import Bert, BertConfig, BertPretrainer, WordPieceTokenizer
+from course_lib.data import assets
+from course_lib.heads import SentenceEncoder
+from course_lib.preset import locate
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def test_the_real_model_computes_what_hugging_face_computes():
+    """The seed's sentence, section 5.1, through all-MiniLM-L6-v2; `golden/make.py` wrote down some of the numbers."""
+    bert = Bert.from_preset("all-MiniLM-L6-v2")
+    inputs = bert.tokenizer(["Hello, my dog is cute"])
+    outputs = bert(inputs, return_attention=True)
+    with np.load(GOLDEN / "all-MiniLM-L6-v2.npz") as expected:
+        assert np.array_equal(inputs["token_ids"], expected["token_ids"])
+        same(to_numpy(outputs["sequence_output"])[0, :, ::48], expected["sequence_output"])
+        same(to_numpy(outputs["pooled_output"])[0, ::48], expected["pooled_output"])
+        attention = np.stack([to_numpy(weights) for weights in outputs["attention"]])
+        same(attention[:, 0, ::4, 0], expected["attention"])
+    assert bert.config == BertConfig(30522, 6, 12, 384, 1536, 512)
+
+
+def test_where_presets_are(tmp_path, monkeypatch):
+    assert locate(GOLDEN / "bert") == locate(str(GOLDEN / "bert")) == GOLDEN / "bert"
+    assert locate("all-MiniLM-L6-v2") == assets.fetch("all-MiniLM-L6-v2")
+    monkeypatch.chdir(GOLDEN)
+    assert locate("bert") == pathlib.Path("bert"), "a folder comes before a name of the registry"
+
+
+def test_an_unknown_name_is_met_with_those_that_exist():
+    with pytest.raises(
+        ValueError, match=r"folder, hf://owner/model, or one of \[.*'all-MiniLM-L6-v2'.*\]; got 'bert-bas'"
+    ):
+        Bert.from_preset("bert-bas")
+    with pytest.raises(ValueError, match=r"got .*config\.json'"):
+        Bert.from_preset(GOLDEN / "bert" / "config.json")
+
+
+def test_the_hub_without_a_network_is_a_clear_error(no_network, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        ConnectionError, match=r"network, or nobody/nothing in the Hugging Face cache.*give from_preset"
+    ):
+        Bert.from_preset("hf://nobody/nothing")
+
+
+def test_the_hub_is_asked_for_what_is_needed_and_no_pickles(monkeypatch):
+    import fnmatch
+
+    def snapshot_download(repository, allow_patterns):
+        assert repository == "owner/model"
+        there = ["config.json", "model-00001-of-00002.safetensors", "vocab.txt", "pytorch_model.bin", "evil.py"]
+        taken = [name for name in there if any(fnmatch.fnmatch(name, pattern) for pattern in allow_patterns)]
+        assert taken == there[:3]
+        return str(GOLDEN / "bert")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert Bert.from_preset("hf://owner/model").config.vocabulary_size == 40
+
+
+def test_a_path_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"path of a folder; .*file is a file"):
+        Bert.from_preset(GOLDEN / "bert").save_to_preset(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.parametrize("task", [BertPretrainer, SentenceEncoder])
+def test_a_task_saves_and_loads_with_its_backbone_and_tokenizer(task, tmp_path):
+    model = task.from_preset(GOLDEN / "pretraining")
+    model.save_to_preset(tmp_path)
+    again = task.from_preset(tmp_path)
+    inputs = model.backbone.tokenizer(["The dogs sit.", "a cat"])
+    same(again(inputs), model(inputs), tolerance=0)
+    assert again.backbone.config == model.backbone.config
+    assert again.backbone.tokenizer.lowercase is False
+    same(Bert.from_preset(tmp_path)(inputs), model.backbone(inputs), tolerance=0)
+
+
+def test_what_a_task_takes_beside_its_backbone():
+    assert SentenceEncoder.from_preset(GOLDEN / "bert", pooling="max").pooling == "max"
+    assert SentenceEncoder.from_preset(GOLDEN / "bert").pooling == "mean"
+
+
+def test_a_new_model_without_a_tokenizer_is_saved_without_one(tmp_path):
+    """And before it was ever called: saving builds it."""
+    Bert(BertConfig(10, 1, 1, 4, 4, 8, activation="quick_gelu", layer_norm_epsilon=0.1)).save_to_preset(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    with pytest.raises(ValueError, match=r"tokenizer\.json; there is none"):
+        Bert.from_preset(tmp_path)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcde"]
+    WordPieceTokenizer(words).save(tmp_path)
+    assert Bert.from_preset(tmp_path).config == BertConfig(
+        10, 1, 1, 4, 4, 8, activation="quick_gelu", layer_norm_epsilon=0.1
+    )
+
+
+@pytest.mark.parametrize("model_class", [Bert, BertPretrainer])
+def test_the_dtype_is_that_asked_for(model_class):
+    policies = {
+        layer.dtype_policy.name
+        for layer in model_class.from_preset(GOLDEN / "pretraining", dtype="mixed_bfloat16")._flatten_layers()
+    }
+    assert policies == {"mixed_bfloat16"}
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        assert model_class.from_preset(GOLDEN / "pretraining").dtype_policy.name == "mixed_float16"
+    finally:
+        keras.config.set_dtype_policy(before)
