@@ -254,6 +254,7 @@ def test_a_load_that_fails_changes_nothing():
         ({"pruned_heads": {"0": [1]}}, r"pruned_heads=\{\}.*got"),
         ({"quantization_config": {"bits": 4}}, r"quantization_config=None"),
         ({"hidden_act": "xielu"}, r"hidden_act.*to be one of.*gelu_new.*got 'xielu'"),
+        ({"hidden_act": "leaky_relu"}, r"got 'leaky_relu'"),  # of another slope than that of Keras
         ({"model_type": "roberta"}, r"model_type 'bert'.*got 'roberta'"),
         ({"num_attention_heads": 3}, r"num_heads to divide hidden_dim; got 3 and 8"),
         ({"hidden_size": "8"}, r"hidden_dim to be a positive integer; got '8'"),
@@ -399,6 +400,12 @@ def test_a_quantised_model_is_not_saved_as_if_it_were_not(tmp_path):
     bert.quantize("int8")
     with pytest.raises(ValueError, match=r"floats in .*; got int8\. Save before you quantize"):
         bert.save_to_preset(tmp_path)
+
+
+def test_an_activation_without_a_name_there_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match=r"activation to be one of .*'quick_gelu'.*; got 'elu'"):
+        Bert(BertConfig(10, 1, 1, 4, 4, activation="elu")).save_to_preset(tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_low_rank_adapters_are_merged_when_saved(tmp_path):

@@ -168,7 +168,7 @@ class Format:
             folder: path of an existing folder.
 
         Raises:
-            ValueError: if the model is quantized.
+            ValueError: if the model is quantized, or its config has no counterpart there.
         """
         from safetensors.numpy import save_file
 
@@ -177,6 +177,9 @@ class Format:
         for name, (field, _) in self.fields.items():
             value = fields[field]
             theirs = [foreign for foreign, ours in self.values.get(field, {}).items() if ours == value]
+            if field in self.values and not theirs:
+                known = sorted(set(self.values[field].values()))
+                raise ValueError(f"Expected {field} to be one of {known}, which have a name there; got {value!r}.")
             config[name] = theirs[0] if theirs else value
         tensors = {}
         for row in self.tensors(fields):

@@ -204,7 +204,6 @@ BERT = Format(
             "tanh": "tanh",
             "sigmoid": "sigmoid",
             "mish": "mish",
-            "leaky_relu": "leaky_relu",
             "linear": "linear",
         }
     },
