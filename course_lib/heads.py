@@ -68,7 +68,8 @@ class SentenceEncoder(ChecksIds, Preset, keras.Model):
         """
         encoded = self.backbone(inputs, training=training)
         vectors = self._pool(encoded, inputs.get("padding_mask") if isinstance(inputs, dict) else None)
-        return ops.normalize(vectors, axis=-1, epsilon=1e-4)  # float16 still holds its inverse
+        squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)  # (B, 1)
+        return vectors * ops.rsqrt(ops.maximum(squares, 1e-6))  # at zero, `ops.normalize` has no gradient
 
     def _pool(self, encoded, is_token):
         if self.pooling == "pooled":

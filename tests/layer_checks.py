@@ -86,6 +86,7 @@ class LayerChecks:
             ):  # it adds the same to all scores of a query: softmax is blind to it
                 assert np.abs(to_numpy(weight) - old).max() > 1e-4, weight.path
 
+    @pytest.mark.one_backend
     def test_low_rank_adaptation(self):
         layer, model = self.build()
         expected = model(self.inputs)

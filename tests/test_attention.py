@@ -150,9 +150,10 @@ def with_kernels(layer, *shapes):
     return layer
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("value", [None, MEMORY])
-@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize(
+    ("value", "masked", "use_bias"),
+    [(None, False, True), (None, True, True), (MEMORY, False, False), (MEMORY, True, True)],
+)
 def test_equal_to_the_layer_of_keras(value, masked, use_bias):
     ours = with_kernels(
         MultiHeadAttention(3, hidden_dim=12, use_bias=use_bias), X.shape, None if value is None else value.shape
@@ -211,8 +212,7 @@ def empty_cache(length):
     return np.zeros((3, length, 2, 4), "float32"), np.zeros((3, length, 2, 4), "float32")
 
 
-@pytest.mark.parametrize("as_tensor", [False, True])
-@pytest.mark.parametrize("chunks", [(1, 1, 1, 1, 1), (3, 1, 1), (2, 3), (5,)])
+@pytest.mark.parametrize(("chunks", "as_tensor"), [((1, 1, 1, 1, 1), False), ((3, 1, 1), True), ((5,), True)])
 @pytest.mark.parametrize("return_attention", [False, True])
 def test_step_by_step_with_a_cache_equals_all_at_once(chunks, as_tensor, return_attention):
     expected, all_weights = LAYER(X, attention_mask=causal_mask(5), return_attention=True)

@@ -54,9 +54,8 @@ def test_texts_come_back_in_their_order_whatever_the_batches(encoder):
     vectors = encoder.encode(TEXTS, batch_size=2)
     assert vectors.shape == (6, 8) and vectors.dtype == "float32"
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    for text, vector in zip(TEXTS, vectors, strict=True):
-        same(encoder.encode(text), vector[None])
-        same(encoder(encoder.backbone.tokenizer(text)), vector[None])
+    same(encoder(encoder.backbone.tokenizer(TEXTS)), vectors)
+    same(encoder.encode(TEXTS[1]), vectors[1:2])
 
 
 def test_nothing_is_cut_unless_asked(encoder):

@@ -34,6 +34,7 @@ def test_the_real_model_computes_what_hugging_face_computes():
     assert bert.config == BertConfig(30522, 6, 12, 384, 1536, 512)
 
 
+@pytest.mark.one_backend
 def test_where_presets_are(tmp_path, monkeypatch):
     assert locate(GOLDEN / "bert") == locate(str(GOLDEN / "bert")) == GOLDEN / "bert"
     assert locate("all-MiniLM-L6-v2") == assets.fetch("all-MiniLM-L6-v2")
@@ -41,6 +42,7 @@ def test_where_presets_are(tmp_path, monkeypatch):
     assert locate("bert") == pathlib.Path("bert"), "a folder comes before a name of the registry"
 
 
+@pytest.mark.one_backend
 def test_an_unknown_name_is_met_with_those_that_exist():
     with pytest.raises(
         ValueError, match=r"folder, hf://owner/model, or one of \[.*'all-MiniLM-L6-v2'.*\]; got 'bert-bas'"
@@ -50,6 +52,7 @@ def test_an_unknown_name_is_met_with_those_that_exist():
         Bert.from_preset(GOLDEN / "bert" / "config.json")
 
 
+@pytest.mark.one_backend
 def test_the_hub_without_a_network_is_a_clear_error(no_network, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
@@ -58,6 +61,7 @@ def test_the_hub_without_a_network_is_a_clear_error(no_network, tmp_path, monkey
         Bert.from_preset("hf://nobody/nothing")
 
 
+@pytest.mark.one_backend
 def test_the_hub_is_asked_for_what_is_needed_and_no_pickles(monkeypatch):
     import fnmatch
 
