@@ -1,6 +1,6 @@
 """Our encoder beside Hugging Face's, KerasHub's and Sentence Transformers', on the same weights and inputs, in one run.
 
-`make bench` installs the rivals and runs this. It writes `benchmarks/encoder.json`, whence README.md has its figures.
+`make bench` installs the rivals and runs this. It prints the figures and writes `benchmarks/encoder.json`.
 Run it on a quiet machine.
 """
 
