@@ -39,7 +39,7 @@ class TestCrossAttention(LayerChecks):
     inputs: typing.ClassVar = {"query": X, "value": MEMORY, "attention_mask": ATTENTION_MASK}
 
     def make(self, **kwargs):
-        return MultiHeadAttention(3, hidden_dim=12, **kwargs)
+        return MultiHeadAttention(3, hidden_dim=12, use_bias=False, **kwargs)
 
     def call(self, layer, inputs):
         return layer(**inputs, return_attention=True)
@@ -75,6 +75,15 @@ def test_attention_by_hand():
     key = np.array([[np.log(3), 0, 0, 0], [0, 1, 1, 1]])
     output, weights = scaled_dot_product_attention(query, key, value)
     same((output, weights), (np.array([[7.0]]), np.array([[0.75, 0.25]])), tolerance=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [("float16", 10), ("bfloat16", 7)])
+def test_the_softmax_is_taken_in_float32(dtype, digits):
+    """Of scores without rounding error, its weights have but the error of being rounded once, at the end."""
+    scores = np.arange(-2, 2, 2**-5)
+    query, key = np.array([[2.0, 0, 0, 0]]), np.stack([scores, *np.zeros((3, scores.size))], axis=1)
+    weights = to_numpy(attention_weights(ops.cast(query, dtype), ops.cast(key, dtype)))
+    np.testing.assert_allclose(weights, by_loops(query, key, key, True)[1], rtol=1.01 * 2.0 ** -(digits + 1))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -268,6 +277,7 @@ def test_dropout_drops_weights_in_training_only():
     layer = with_kernels(MultiHeadAttention(2, dropout=0.5), X.shape)
     always, dropped = layer(X), to_numpy(layer(np.tile(X, (400, 1, 1)), training=True)).reshape(400, *X.shape)
     same(layer(X, training=False), always)
+    same(layer(X, return_attention=True)[0], always)
     spread = dropped.std(axis=0)
     assert np.all(spread > 0.01)
     assert np.all(np.abs(dropped.mean(axis=0) - to_numpy(always)) < 5 * spread / np.sqrt(400))

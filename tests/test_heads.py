@@ -5,7 +5,7 @@ import typing
 import keras
 import numpy as np
 import pytest
-from layer_checks import IS_TOKEN, TOKENS, LayerChecks, randomize, same, to_numpy
+from layer_checks import IS_TOKEN, TOKENS, LayerChecks, compiled, randomize, same, to_numpy
 
 from course_lib import Bert, BertConfig, WordPieceTokenizer
 from course_lib.heads import POOLINGS, SentenceEncoder
@@ -38,7 +38,7 @@ def encoder(request):
 
 def test_the_pooling_is_what_it_says(encoder):
     tokens = {name: array[:2] for name, array in TOKENS.items()}
-    encoded = {name: to_numpy(value) for name, value in encoder.backbone(tokens).items()}
+    encoded = {name: to_numpy(value) for name, value in compiled(encoder.backbone)(tokens).items()}
     x, lengths = encoded["sequence_output"], IS_TOKEN[:2].sum(axis=1)
     rows = {
         "mean": [row[:length].mean(axis=0) for row, length in zip(x, lengths, strict=True)],
@@ -46,15 +46,16 @@ def test_the_pooling_is_what_it_says(encoder):
         "first": x[:, 0],
         "pooled": encoded["pooled_output"],
     }[encoder.pooling]
-    same(encoder(tokens), [row / np.linalg.norm(row) for row in rows] @ np.eye(8))
-    same(encoder(tokens["token_ids"]), encoder({"token_ids": tokens["token_ids"], "padding_mask": np.ones((2, 5))}))
+    same(compiled(encoder)(tokens), [row / np.linalg.norm(row) for row in rows] @ np.eye(8))
+    ids = tokens["token_ids"]
+    same(compiled(encoder)(ids), compiled(encoder)({"token_ids": ids, "padding_mask": np.ones((2, 5), "int32")}))
 
 
 def test_texts_come_back_in_their_order_whatever_the_batches(encoder):
     vectors = encoder.encode(TEXTS, batch_size=2)
     assert vectors.shape == (6, 8) and vectors.dtype == "float32"
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    same(encoder(encoder.backbone.tokenizer(TEXTS)), vectors)
+    same(compiled(encoder)(encoder.backbone.tokenizer(TEXTS)), vectors)
     same(encoder.encode(TEXTS[1]), vectors[1:2])
 
 
@@ -66,7 +67,7 @@ def test_nothing_is_cut_unless_asked(encoder):
 
 
 def test_a_row_without_a_token_is_finite(encoder):
-    vectors = to_numpy(encoder(TOKENS))
+    vectors = to_numpy(compiled(encoder)(TOKENS))
     assert np.isfinite(vectors).all()
     assert np.all(vectors[2] == 0) == (encoder.pooling in ("mean", "max"))
 
