@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import normalizers, pre_tokenizers, processors
+from tokenizers import normalizers, pre_tokenizers, processors, trainers
 
 from course_lib import WordPieceTokenizer
 from course_lib.data import assets, reviews
@@ -281,3 +281,68 @@ def test_saved_and_read_again(tmp_path, variant):
     assert again.vocabulary == tokenizer.vocabulary
     assert [again.encode(text) for text in TEXTS.values()] == [tokenizer.encode(text) for text in TEXTS.values()]
     assert {name: getattr(again, name) for name in variant} == variant
+
+
+# Training
+
+
+def trained_library(texts, vocabulary_size, **variant):
+    tokenizer = library(SPECIAL_TOKENS, **variant)
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.WordPieceTrainer(vocab_size=vocabulary_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False),
+    )
+    return tokenizer
+
+
+def test_a_vocabulary_by_hand():
+    tokenizer = WordPieceTokenizer.train(["Low low LOWER [MASK] new"], 17)
+    # l·##o and ##o·##w occur 3 times, of which l·##o has the smaller ids; then lo·##w occurs 3 times
+    alphabet = ["e", "l", "n", "o", "r", "w", "##e", "##o", "##r", "##w"]
+    assert tokenizer.vocabulary == (*SPECIAL_TOKENS, *alphabet, "lo", "low")
+    assert tokenizer.tokenize("lower towel") == ["low", "##e", "##r", "[UNK]"]
+
+
+@pytest.mark.parametrize("variant", [VARIANTS[0], VARIANTS[-1]], ids=str)
+def test_a_trained_vocabulary_is_as_good_as_the_library_s(variant):
+    data = reviews.rotten_tomatoes()
+    ours = WordPieceTokenizer.train(data.train.texts, 4096, **variant)
+    theirs = trained_library(data.train.texts, 4096, **variant)
+    assert ours.vocabulary_size == theirs.get_vocab_size() == 4096
+    # The library's ids of the "##" characters, and with them its ties, come in the order of a hash map.
+    assert len(set(ours.vocabulary) & set(theirs.get_vocab())) > 0.98 * 4096
+    lengths = [(len(ours.encode(text)), len(theirs.encode(text).ids)) for text in data.test.texts]
+    mine, other = np.sum(lengths, axis=0)
+    assert mine == pytest.approx(other, rel=0.02)
+
+
+def test_training_asks_neither_for_an_order_nor_for_a_list():
+    texts = reviews.rotten_tomatoes().test.texts
+    vocabulary = WordPieceTokenizer.train(texts, 1000).vocabulary
+    assert WordPieceTokenizer.train(reversed(texts), 1000).vocabulary == vocabulary
+    assert WordPieceTokenizer.train(" ".join(texts), 1000).vocabulary == vocabulary
+
+
+def test_what_was_trained_on_is_known(tmp_path):
+    text = TEXTS["Chinese"] + TEXTS["accents"] + TEXTS["not in Latin"]
+    tokenizer = WordPieceTokenizer.train([text], 10_000, lowercase=False, strip_accents=False, split_chinese=False)
+    words = Normalizer(False, False, False).words(text)
+    assert tokenizer.tokenize(text) == words, "with room for everything, each word is a piece"
+    assert tokenizer.vocabulary_size < 10_000
+    tokenizer.save(tmp_path)
+    again = WordPieceTokenizer.from_preset(tmp_path)
+    assert again.encode(text) == tokenizer.encode(text) and again.vocabulary == tokenizer.vocabulary
+
+
+def test_what_cannot_be_trained_on_is_named():
+    for texts in ([], [""], [" \n", "[MASK]"], iter(())):
+        with pytest.raises(ValueError, match="texts with at least one word; got none"):
+            WordPieceTokenizer.train(texts, 100)
+    for text in (None, 3, b"dog"):
+        with pytest.raises(ValueError, match=f"text of type str; got .* of type {type(text).__name__}"):
+            WordPieceTokenizer.train(["dog", text], 100)
+    with pytest.raises(ValueError, match=r"lone surrogate U\+D800"):
+        WordPieceTokenizer.train(["dog \ud800"], 100)
+    with pytest.raises(ValueError, match="holds the 5 special tokens and the alphabet of 5; got 9"):
+        WordPieceTokenizer.train(["dog"], 9)
+    assert WordPieceTokenizer.train(["dog"], 10).vocabulary == (*SPECIAL_TOKENS, "d", "g", "o", "##g", "##o")

@@ -4,6 +4,7 @@ The algorithm is that of Google's BERT (Devlin et al., 2019, https://arxiv.org/a
 the variant of the `tokenizers` library, to whose ids the tests compare ours.
 """
 
+import collections
 import functools
 import itertools
 import json
@@ -13,8 +14,11 @@ import unicodedata
 
 import numpy as np
 
+from course_lib.text.merges import learn_merges
+
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_LENGTH = 100  # characters; a longer word is unknown as a whole
+_SPECIAL = re.compile("(" + "|".join(map(re.escape, SPECIAL_TOKENS)) + ")")
 _CJK = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -81,6 +85,13 @@ class Normalizer(dict):
         return text.translate(self).split()
 
 
+def _parts(text):
+    """A text cut at its special tokens, which are parts themselves."""
+    if not isinstance(text, str):
+        raise ValueError(f"Expected a text of type str; got {text!r} of type {type(text).__name__}.")
+    return _SPECIAL.split(text)
+
+
 def _is_punctuation(character):
     ascii_symbol = character.isascii() and character.isprintable() and not character.isalnum() and character != " "
     return ascii_symbol or unicodedata.category(character).startswith("P")
@@ -120,7 +131,6 @@ class WordPieceTokenizer:
         self.pad_token_id, self.unknown_token_id, self.start_token_id, self.end_token_id, self.mask_token_id = (
             self._ids[token] for token in SPECIAL_TOKENS
         )
-        self._special = re.compile("(" + "|".join(map(re.escape, SPECIAL_TOKENS)) + ")")
         self._normalizer = Normalizer(lowercase, strip_accents, split_chinese)
         self._word_to_ids = functools.lru_cache(maxsize=1 << 18)(self._longest_match)
 
@@ -146,10 +156,8 @@ class WordPieceTokenizer:
 
     def _pieces(self, text):
         """The ids of a text, without `[CLS]` and `[SEP]`."""
-        if not isinstance(text, str):
-            raise ValueError(f"Expected a text of type str; got {text!r} of type {type(text).__name__}.")
         ids = []
-        for part in self._special.split(text):
+        for part in _parts(text):
             if part in SPECIAL_TOKENS:
                 ids.append(self._ids[part])
             else:
@@ -258,6 +266,46 @@ class WordPieceTokenizer:
         return batch
 
     @classmethod
+    def train(cls, texts, vocabulary_size, lowercase=True, strip_accents=None, split_chinese=True):
+        """Learns a vocabulary by merging the most frequent pairs, as `tokenizers.trainers.WordPieceTrainer` does.
+
+        The special tokens have the first ids; then come all characters, as the first of a word and as one that
+        continues a word, and then what the merges made of them, the most frequent first.
+
+        Args:
+            texts: strings, any iterable of them.
+            vocabulary_size: V. There are fewer pieces where every word has become one.
+            lowercase: whether letters become lower case.
+            strip_accents: whether accents go; as `lowercase` says if None.
+            split_chinese: whether each Chinese character is a word.
+
+        Returns:
+            A `WordPieceTokenizer`.
+
+        Raises:
+            ValueError: if there is no word in the texts, one is no string, or `vocabulary_size` does not hold the
+                special tokens and all characters.
+        """
+        normalizer = Normalizer(lowercase, strip_accents, split_chinese)
+        words = collections.Counter()
+        for text in [texts] if isinstance(texts, str) else texts:
+            for part in _parts(text):
+                if part not in SPECIAL_TOKENS:
+                    words.update(normalizer.words(part))
+        if not words:
+            raise ValueError("Expected texts with at least one word; got none.")
+        spelled = {(word[0], *(f"##{character}" for character in word[1:])): words[word] for word in words}
+        alphabet = sorted(set("".join(words))) + sorted(set().union(*(symbols[1:] for symbols in spelled)))
+        symbols = [*SPECIAL_TOKENS, *alphabet]
+        if vocabulary_size < len(symbols):
+            raise ValueError(
+                f"Expected a vocabulary_size that holds the {len(SPECIAL_TOKENS)} special tokens and the alphabet of "
+                f"{len(alphabet)}; got {vocabulary_size}."
+            )
+        _, vocabulary = learn_merges(spelled, symbols, vocabulary_size, join=_join)
+        return cls(vocabulary, lowercase, strip_accents, split_chinese)
+
+    @classmethod
     def from_preset(cls, folder):
         """The tokenizer of a folder in Hugging Face's layout: `vocab.txt`, or else the same in `tokenizer.json`.
 
@@ -292,6 +340,10 @@ class WordPieceTokenizer:
         names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
         settings |= dict(zip(names, SPECIAL_TOKENS, strict=True))
         (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _join(first, second):
+    return first + second.removeprefix("##")
 
 
 def truncate_longest_first(first, second, room):
