@@ -16,7 +16,7 @@ class Preset:
         """Loads a model with its weights and tokenizer.
 
         Args:
-            preset: a name of `data/registry.toml`, the path of a folder in Hugging Face's layout, or
+            preset: a name of `data/weights/` or `data/registry.toml`, the path of a folder in Hugging Face's layout, or
                 "hf://owner/model" for a repository of the Hugging Face hub.
             dtype: dtype or policy of the model, such as "mixed_bfloat16"; Keras's global policy if None.
             **kwargs: what a task takes beside its backbone.
@@ -40,11 +40,12 @@ class Preset:
         cls.checkpoint_format.load(tensors, fields, model)
         return model
 
-    def save_to_preset(self, folder):
+    def save_to_preset(self, folder, dtype="float32"):
         """Writes config, weights and tokenizer in Hugging Face's layout, for `from_preset` and for `transformers`.
 
         Args:
             folder: path of the folder, which is made if need be.
+            dtype: of the weights in the file; "float16" halves it.
 
         Raises:
             ValueError: if the path is that of a file.
@@ -55,7 +56,7 @@ class Preset:
         folder.mkdir(parents=True, exist_ok=True)
         backbone = getattr(self, "backbone", self)
         self.build()
-        self.checkpoint_format.save(self, dataclasses.asdict(backbone.config), folder)
+        self.checkpoint_format.save(self, dataclasses.asdict(backbone.config), folder, dtype)
         if backbone.tokenizer is not None:
             backbone.tokenizer.save(folder)
 
@@ -82,7 +83,7 @@ def locate(preset):
     """The folder of a preset, downloaded if need be.
 
     Args:
-        preset: a name of `data/registry.toml`, the path of a folder, or "hf://owner/model".
+        preset: a name of `data/weights/` or `data/registry.toml`, the path of a folder, or "hf://owner/model".
 
     Returns:
         Path of the folder.
@@ -97,11 +98,13 @@ def locate(preset):
         return _download(str(preset).removeprefix("hf://"))
     if pathlib.Path(preset).is_dir():
         return pathlib.Path(preset)
+    ours = {path.name: path for path in (assets.data_folder() / "weights").glob("*")}
+    if str(preset) in ours:
+        return ours[preset]
     if str(preset) in assets.names():
         return assets.fetch(str(preset))
-    raise ValueError(
-        f"Expected the path of a folder, hf://owner/model, or one of {sorted(assets.names())}; got {str(preset)!r}."
-    )
+    known = sorted([*ours, *assets.names()])
+    raise ValueError(f"Expected the path of a folder, hf://owner/model, or one of {known}; got {str(preset)!r}.")
 
 
 def _download(repository):

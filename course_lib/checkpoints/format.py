@@ -159,13 +159,14 @@ class Format:
         for variable, array in found:
             variable.assign(array)
 
-    def save(self, model, fields, folder):
+    def save(self, model, fields, folder, dtype="float32"):
         """Writes `config.json` and `model.safetensors`.
 
         Args:
             model: a built model.
             fields: of our config.
             folder: path of an existing folder.
+            dtype: of the floats in the file.
 
         Raises:
             ValueError: if the model is quantized, or its config has no counterpart there.
@@ -188,7 +189,7 @@ class Format:
                 if array.dtype.kind in "biu":
                     raise ValueError(f"Expected floats in {row.path}; got {array.dtype}. Save before you quantize.")
                 name = row.name if hasattr(model, "backbone") else row.name.removeprefix(self.prefix)
-                tensors[name] = np.ascontiguousarray(array.T if row.transposed else array)
+                tensors[name] = np.ascontiguousarray(array.T if row.transposed else array, dtype)
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "model.safetensors.index.json").unlink(missing_ok=True)  # of shards that were there before
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

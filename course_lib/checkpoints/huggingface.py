@@ -62,6 +62,25 @@ _WORD_PIECE = {
     "clean_text": True,
     "pre_tokenizer": "BertPreTokenizer",
 }
+_BYTE_PAIR_SETTINGS = {
+    "add_prefix_space": False,
+    "add_bos_token": False,
+    "bos_token": "<|endoftext|>",
+    "eos_token": "<|endoftext|>",
+}
+_BYTE_PAIR = {
+    "model": "BPE",
+    "normalizer": None,
+    "pre_tokenizer": "ByteLevel",
+    "add_prefix_space": False,
+    "use_regex": True,
+    "dropout": None,
+    "continuing_subword_prefix": None,
+    "end_of_word_suffix": None,
+    "byte_fallback": False,
+    "ignore_merges": False,
+    "added_tokens": ["<|endoftext|>"],
+}
 
 
 def read_word_piece(folder):
@@ -117,6 +136,73 @@ def _word_piece_of_json(path):
         "strip_accents": normalizer["strip_accents"],
         "split_chinese": normalizer["handle_chinese_chars"],
     }
+
+
+def read_byte_pair(folder):
+    """Reads the vocabulary and the merges of a byte-level BPE tokenizer.
+
+    Args:
+        folder: path of the folder.
+
+    Returns:
+        The arguments of `course_lib.text.BytePairTokenizer`, a dict.
+
+    Raises:
+        ValueError: if the folder holds neither `vocab.json` with `merges.txt` nor `tokenizer.json`, its ids have gaps,
+            or it describes a tokenizer that differs from GPT-2's in more than those arguments.
+    """
+    folder = pathlib.Path(folder)
+    path = folder / "tokenizer_config.json"
+    settings = read_json(path) if path.is_file() else {}
+    for name, expected in _BYTE_PAIR_SETTINGS.items():
+        setting = settings.get(name, expected)
+        if (setting["content"] if isinstance(setting, dict) else setting) != expected:
+            raise ValueError(f"Expected {name} to be {expected!r} in {path}; got {setting!r}.")
+    if (folder / "vocab.json").is_file():
+        path = folder / "vocab.json"
+        ids = read_json(path)
+        merges = _read_merges(folder / "merges.txt")
+    else:
+        path = folder / "tokenizer.json"
+        ids, merges = _byte_pair_of_json(path)
+    vocabulary = sorted(ids, key=ids.get)
+    if [ids[piece] for piece in vocabulary] != list(range(len(ids))):
+        raise ValueError(f"Expected the ids from 0 to {len(ids) - 1}, each once, in {path}; got others.")
+    return {"vocabulary": vocabulary, "merges": merges}
+
+
+def _read_merges(path):
+    if not path.is_file():
+        raise ValueError(f"Expected a file {path}; there is none.")
+    lines = path.read_text(encoding="utf-8").split("\n")
+    if lines[0].startswith("#version"):  # "#" alone may begin a merge
+        lines = lines[1:]
+    merges = [line.split(" ") for line in lines if line]
+    if wrong := [merge for merge in merges if len(merge) != 2]:
+        raise ValueError(f"Expected two pieces a line in {path}; got {' '.join(wrong[0])!r}.")
+    return merges
+
+
+def _byte_pair_of_json(path):
+    tokenizer = read_json(path)
+    model, splitter = tokenizer["model"], tokenizer.get("pre_tokenizer") or {}
+    found = {
+        "model": model.get("type"),
+        "normalizer": tokenizer.get("normalizer"),
+        "pre_tokenizer": splitter.get("type"),
+        "add_prefix_space": splitter.get("add_prefix_space"),
+        "use_regex": splitter.get("use_regex", True),
+        "dropout": model.get("dropout"),
+        "continuing_subword_prefix": model.get("continuing_subword_prefix") or None,
+        "end_of_word_suffix": model.get("end_of_word_suffix") or None,
+        "byte_fallback": model.get("byte_fallback", False),
+        "ignore_merges": model.get("ignore_merges", False),
+        "added_tokens": [token["content"] for token in tokenizer.get("added_tokens", ())],
+    }
+    if found != _BYTE_PAIR:
+        raise ValueError(f"Expected GPT-2's byte-level BPE in {path}, {_BYTE_PAIR}; got {found}.")
+    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    return model["vocab"], merges
 
 
 def _linear(name, path, **place):

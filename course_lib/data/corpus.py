@@ -1,0 +1,75 @@
+"""Documents to pre-train on, apart from those that are held out."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import re
+
+from course_lib.data import reviews
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Documents:
+    """Texts without labels, in two parts that share none.
+
+    Attributes:
+        train: a list of strings.
+        held_out: a list of strings, to evaluate on.
+    """
+
+    train: list
+    held_out: list
+
+    def __repr__(self):
+        return f"{len(self.train):,} documents, {len(self.held_out):,} more held out"
+
+    @functools.cached_property
+    def sha256(self):
+        """Of all the texts in their order: 64 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for text in [*self.train, "", *self.held_out]:
+            digest.update(text.encode() + b"\0")
+        return digest.hexdigest()
+
+
+def imdb():
+    """The reviews of `course_lib.data.reviews.imdb`: those to train on, and of the held-out ones the validation split.
+
+    Returns:
+        `Documents`: 21,152 and 1,250.
+
+    Raises:
+        ValueError: if a source gave another file, as `assets.fetch` says.
+        ConnectionError: if the texts must be downloaded and no source is in reach.
+    """
+    data = reviews.imdb()
+    return Documents(data.train.texts, data.validation.texts)
+
+
+def read(path, held_out=20):
+    """Reads a corpus of one's own.
+
+    Args:
+        path: of a text file in UTF-8 with an empty line between documents.
+        held_out: one in so many documents is held out, those with the lowest SHA-256; at least two.
+
+    Returns:
+        `Documents`, each part in the order of the file.
+
+    Raises:
+        ValueError: if the file is not UTF-8, or has fewer than four documents.
+    """
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Expected text in UTF-8; {path} is not, at byte {error.start}.") from error
+    texts = list(dict.fromkeys(part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()))
+    if len(texts) < 4:
+        raise ValueError(
+            f"Expected at least four documents with an empty line between them, two to train on and two to hold out; "
+            f"{path} has {len(texts)}."
+        )
+    ranked = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
+    apart = set(ranked[: max(2, len(texts) // held_out)])
+    return Documents([text for text in texts if text not in apart], [text for text in texts if text in apart])

@@ -1,0 +1,138 @@
+"""Masking: which tokens of a batch a masked language model has to predict, and what it sees in their place.
+
+After BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.1 and appendix A.1).
+Shapes: B batch, T length, P predictions a row, V vocabulary.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from course_lib.text.word_piece import SPECIAL_TOKENS
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masking:
+    """Chooses tokens to predict and corrupts them. What it does depends on the batch, a seed and a step alone.
+
+    In each row, `rate` of the regular tokens are chosen without replacement, rounded to the nearest number, at least
+    one and at most `positions`. Of these, `mask_share` become the mask token, `random_share` a token drawn from all
+    regular ones, and the rest stay as they are.
+
+    Attributes:
+        mask_token_id: id of the mask token.
+        regular_ids: the ids that may be chosen and drawn: all but the special tokens.
+        rate: share of a row's regular tokens that are chosen.
+        positions: P, the most that are chosen in a row.
+        mask_share: share of the chosen tokens that become the mask token.
+        random_share: share of the chosen tokens that become a random token.
+        continues_word: None, or booleans (V,), true for the pieces that continue a word; then the pieces of a word are
+            chosen together, in a random order of the words, and one whose pieces are more than are left to choose is
+            passed over (`--do_whole_word_mask` of Google's BERT).
+
+    Raises:
+        ValueError: if the rate is not between 0 and 1, the shares are no shares, nothing may be chosen, or the mask
+            token is among what may be.
+
+    Example:
+        >>> masking = Masking.of(tokenizer, positions=20)
+        >>> inputs, labels, weights = masking(tokenizer(texts), seed=0, step=17)
+    """
+
+    mask_token_id: int
+    regular_ids: np.ndarray
+    rate: float = 0.15
+    positions: int = 20
+    mask_share: float = 0.8
+    random_share: float = 0.1
+    continues_word: np.ndarray | None = None
+
+    def __post_init__(self):
+        if not 0 < self.rate < 1:
+            raise ValueError(f"Expected a rate between 0 and 1, neither of them; got {self.rate}.")
+        if not 0 <= self.mask_share <= 1 or not 0 <= self.random_share <= 1 - self.mask_share + 1e-9:
+            raise ValueError(
+                f"Expected shares of 0 or more, together at most 1; got mask_share={self.mask_share}, "
+                f"random_share={self.random_share}."
+            )
+        if self.positions < 1:
+            raise ValueError(f"Expected room for at least one prediction a row; got positions={self.positions}.")
+        if not len(self.regular_ids) or self.mask_token_id in self.regular_ids:
+            raise ValueError("Expected regular_ids to hold ids, and not that of the mask token.")
+
+    @classmethod
+    def of(cls, tokenizer, whole_words=False, **settings):
+        """The masking that suits a tokenizer.
+
+        Args:
+            tokenizer: a `WordPieceTokenizer`.
+            whole_words: whether the pieces of a word are chosen together.
+            **settings: `rate`, `positions`, `mask_share`, `random_share`.
+
+        Returns:
+            A `Masking`.
+        """
+        special = np.isin(tokenizer.vocabulary, SPECIAL_TOKENS)
+        continues = np.char.startswith(tokenizer.vocabulary, "##") if whole_words else None
+        return cls(tokenizer.mask_token_id, np.flatnonzero(~special), continues_word=continues, **settings)
+
+    def __call__(self, batch, seed, step):
+        """Masks a batch.
+
+        Args:
+            batch: the tokenizer's dict, or any with `token_ids`, integers (B, T); what is padding must not be regular.
+            seed: an integer of 0 or more.
+            step: an integer of 0 or more; each gives other masks.
+
+        Returns:
+            Three things. The batch with corrupted `token_ids`, and with `mask_positions`, int32 (B, P), in ascending
+            order. The tokens that stood there, int32 (B, P). And float32 (B, P) with 1 for a prediction and 0 where a
+            row has fewer than P; there position and token are 0.
+
+        Raises:
+            ValueError: if no row has a regular token.
+        """
+        rng = np.random.default_rng((seed, step))
+        token_ids = np.asarray(batch["token_ids"])
+        regular = np.isin(token_ids, self.regular_ids)  # (B, T)
+        available = regular.sum(axis=1, keepdims=True)  # (B, 1)
+        if not available.any():
+            raise ValueError("Expected a row with something to mask; got only special tokens and padding.")
+        count = np.clip(np.floor(self.rate * available + 0.5), 1, self.positions)
+        count = np.minimum(count, available)
+
+        rank = self._ranks(token_ids, regular, count, rng)  # (B, T): the chosen ones have the lowest
+        positions = np.argsort(rank, axis=1, kind="stable")[:, : self.positions]
+        positions = np.pad(positions, [(0, 0), (0, self.positions - positions.shape[1])])  # where T < P
+        chosen = np.arange(self.positions) < np.minimum(count, np.isfinite(rank).sum(axis=1, keepdims=True))
+        positions = np.sort(np.where(chosen, positions, token_ids.shape[1]), axis=1)
+        positions = np.where(chosen, positions, 0)  # (B, P)
+        labels = np.where(chosen, np.take_along_axis(token_ids, positions, axis=1), 0)
+
+        fate = rng.random(positions.shape)
+        drawn = rng.choice(self.regular_ids, positions.shape)
+        seen = np.where(fate < self.mask_share + self.random_share, drawn, labels)
+        seen = np.where(fate < self.mask_share, self.mask_token_id, seen)
+        corrupted = token_ids.copy()
+        rows, columns = np.nonzero(chosen)
+        corrupted[rows, positions[rows, columns]] = seen[rows, columns]
+        inputs = {**batch, "token_ids": corrupted, "mask_positions": positions.astype("int32")}
+        return inputs, labels.astype("int32"), chosen.astype("float32")
+
+    def _ranks(self, token_ids, regular, count, rng):
+        """A random number for each token, infinite where it must not be chosen."""
+        rank = np.where(regular, rng.random(token_ids.shape), np.inf)
+        if self.continues_word is None:
+            return rank
+        after_regular = np.pad(regular, [(0, 0), (1, 0)])[:, :-1]
+        word = np.cumsum(~(self.continues_word[token_ids] & regular & after_regular), axis=1)  # (B, T)
+        for row in range(len(rank)):
+            left, order = count[row, 0], np.argsort(rank[row], kind="stable")
+            allowed = {}
+            for index in dict.fromkeys(word[row, order[: regular[row].sum()]]):
+                pieces = np.flatnonzero(word[row] == index)
+                if len(pieces) <= left:
+                    left -= len(pieces)
+                    allowed[index] = True
+            rank[row, ~np.isin(word[row], list(allowed))] = np.inf
+        return rank

@@ -1,0 +1,85 @@
+"""Packing: token sequences as rows of a batch.
+
+Shapes: B rows, T length.
+"""
+
+import itertools
+
+import numpy as np
+
+
+def pack_segments(first, second, start_token_id, end_token_id, pad_token_id, length=None):
+    """`[CLS] first [SEP]`, or `[CLS] first [SEP] second [SEP]`: one row each.
+
+    Args:
+        first: B sequences of ids.
+        second: B more, each None where the row has one segment; None for all.
+        start_token_id: id of `[CLS]`.
+        end_token_id: id of `[SEP]`.
+        pad_token_id: id of `[PAD]`.
+        length: T; that of the longest row if None.
+
+    Returns:
+        A dict of int32 arrays (B, T): `token_ids`, `segment_ids` (1 in the second segment, its `[SEP]` included) and
+        `padding_mask` (1 = a token, 0 = padding).
+
+    Raises:
+        ValueError: if there is no row, the second sequences are more or fewer than the first, or a row is longer than
+            `length`.
+    """
+    first = list(first)
+    second = [None] * len(first) if second is None else list(second)
+    if not first:
+        raise ValueError("Expected at least one row; got none.")
+    if len(second) != len(first):
+        raise ValueError(f"Expected as many second segments as first ones, {len(first)}; got {len(second)}.")
+    ends = [len(ids) + 2 for ids in first]
+    lengths = [end + (0 if ids is None else len(ids) + 1) for end, ids in zip(ends, second, strict=True)]
+    length = max(lengths) if length is None else length
+    if max(lengths) > length:
+        raise ValueError(f"Expected rows of at most {length} tokens, special tokens included; got {max(lengths)}.")
+    batch = _empty(len(first), length, pad_token_id, "token_ids", "segment_ids", "padding_mask")
+    for row, (a, b, end, total) in enumerate(zip(first, second, ends, lengths, strict=True)):
+        batch["token_ids"][row, :end] = [start_token_id, *a, end_token_id]
+        if b is not None:
+            batch["token_ids"][row, end:total] = [*b, end_token_id]
+        batch["segment_ids"][row, end:total] = 1
+        batch["padding_mask"][row, :total] = 1
+    return batch
+
+
+def pack_documents(documents, length, end_token_id, pad_token_id, cross_documents=False):
+    """Whole documents, each closed by the end token, cut into rows of full length.
+
+    Args:
+        documents: sequences of ids.
+        length: T.
+        end_token_id: id of the token that closes a document.
+        pad_token_id: id of the padding.
+        cross_documents: whether a row goes on with the next document where one ends, as GPT-2 and RoBERTa were trained;
+            then no row but the last has padding. Otherwise each document begins a row of its own, and attention never
+            looks from one into another.
+
+    Returns:
+        A dict of int32 arrays (rows, T): `token_ids` and `padding_mask` (1 = a token, 0 = padding).
+
+    Raises:
+        ValueError: if there is no document, or the length is not positive.
+    """
+    if length < 1:
+        raise ValueError(f"Expected a length of at least 1; got {length}.")
+    streams = [[*document, end_token_id] for document in documents]
+    if not streams:
+        raise ValueError("Expected at least one document; got none.")
+    if cross_documents:
+        streams = [list(itertools.chain.from_iterable(streams))]
+    rows = [stream[start : start + length] for stream in streams for start in range(0, len(stream), length)]
+    batch = _empty(len(rows), length, pad_token_id, "token_ids", "padding_mask")
+    for row, ids in enumerate(rows):
+        batch["token_ids"][row, : len(ids)] = ids
+        batch["padding_mask"][row, : len(ids)] = 1
+    return batch
+
+
+def _empty(rows, length, pad_token_id, *names):
+    return {name: np.full((rows, length), pad_token_id if name == "token_ids" else 0, "int32") for name in names}

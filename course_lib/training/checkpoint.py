@@ -1,0 +1,83 @@
+"""Checkpoints of a training run: weights, optimizer, random states and log in one file, whole or not there at all."""
+
+import json
+import os
+import pathlib
+
+import safetensors
+import safetensors.numpy
+
+
+def variables(model):
+    """Every variable that training changes, with a name of its own.
+
+    Args:
+        model: a compiled Keras model whose optimizer is built.
+
+    Returns:
+        A dict from name to Keras variable: weights, random states, and the optimizer's step and moments.
+    """
+    state = [*model.variables, *model.optimizer.variables]
+    return {f"{index:04d}/{variable.path}": variable for index, variable in enumerate(state)}
+
+
+def save(path, model, recipe, log):
+    """Writes a checkpoint, and replaces the last one only when the new one is whole.
+
+    Args:
+        path: of the file.
+        model: a compiled Keras model whose optimizer is built.
+        recipe: a string that tells this run from others.
+        log: anything that JSON can hold.
+
+    Raises:
+        OSError: if the file cannot be written, say because the disk is full; the last checkpoint is untouched then.
+    """
+    path = pathlib.Path(path)
+    partial = path.with_suffix(".partial")
+    arrays = {name: variable.numpy() for name, variable in variables(model).items()}
+    data = safetensors.numpy.save(arrays, {"recipe": recipe, "log": json.dumps(log)})
+    try:
+        with open(partial, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        message = f"Expected to write {len(data) / 1e6:.0f} MB to {path}: {error.strerror}. "
+        message += "The last checkpoint is untouched; make room and start again." if path.exists() else ""
+        raise OSError(error.errno, message) from error
+
+
+def restore(path, model, recipe):
+    """Puts a model and its optimizer back to where `save` found them.
+
+    Args:
+        path: of the file.
+        model: a model as the one that was saved, compiled, its optimizer built.
+        recipe: the string that was given to `save`.
+
+    Returns:
+        The log that was given to `save`.
+
+    Raises:
+        ValueError: if the file is cut short, of another recipe, or of another model.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as stream:
+            metadata = stream.metadata() or {}
+            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  it is no dict
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"Expected a whole checkpoint; {path} is cut short or no checkpoint: {error}.") from error
+    if metadata.get("recipe") != recipe:
+        raise ValueError(
+            f"Expected a checkpoint of this recipe and corpus; {path} is of another. "
+            f"Give the run another folder, or remove that file to begin anew."
+        )
+    state = variables(model)
+    if {name: array.shape for name, array in arrays.items()} != {name: tuple(v.shape) for name, v in state.items()}:
+        raise ValueError(f"Expected the {len(state)} variables of this model; {path} holds those of another.")
+    for name, variable in state.items():
+        variable.assign(arrays[name])
+    return json.loads(metadata["log"])

@@ -1,0 +1,343 @@
+"""Pre-trains a BERT: `python -m course_lib.training.pretrain bert-mini`.
+
+Stopped at any moment and started again, it goes on where it was and ends with the same numbers: each batch depends on
+the recipe's seed and the step alone, and a checkpoint holds all that training changes.
+Devlin et al., 2019, https://arxiv.org/abs/1810.04805, sections 3.1 and A.2.
+"""
+
+import argparse
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import time
+import tomllib
+
+import keras
+import numpy as np
+from tqdm.auto import tqdm
+
+from course_lib import objectives, preset
+from course_lib.bert import Bert, BertConfig, BertPretrainer
+from course_lib.data import assets, corpus
+from course_lib.text.masking import Masking
+from course_lib.text.packing import pack_segments
+from course_lib.text.sentence_pairs import SentencePairs, split_sentences
+from course_lib.text.word_piece import WordPieceTokenizer
+from course_lib.training import checkpoint
+from course_lib.training.schedules import WarmupLinearDecay
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that decides what a pre-training run computes, its corpus aside.
+
+    Attributes:
+        vocabulary_size: V, trained on the corpus.
+        num_layers: of the encoder.
+        num_heads: of the encoder.
+        hidden_dim: D.
+        intermediate_dim: width inside the feed-forward layers.
+        max_sequence_length: how many positions the model has.
+        dropout: in the layers and of the attention weights.
+        length: T, tokens a row, special tokens included.
+        batch_size: B, rows a step.
+        steps: how many.
+        warmup_steps: steps until the learning rate is at its peak, from where it falls in a line to 0.
+        learning_rate: the peak.
+        weight_decay: of AdamW; norms and biases have none.
+        clip: highest norm of all gradients together.
+        masking_rate: share of the tokens to predict.
+        whole_words: whether the pieces of a word are masked together.
+        start: preset whose weights and vocabulary the run starts from; drawn and trained anew if None.
+        seed: of weights, batches, masks and dropout.
+        dtype: policy of the layers.
+        jit_compile: whether XLA compiles the step.
+        steps_per_checkpoint: after so many steps, the held-out documents are evaluated and a checkpoint is written.
+        evaluation_steps: batches of held-out documents in each evaluation.
+    """
+
+    vocabulary_size: int = 8192
+    num_layers: int = 4
+    num_heads: int = 4
+    hidden_dim: int = 256
+    intermediate_dim: int = 1024
+    max_sequence_length: int = 128
+    dropout: float = 0.0
+    length: int = 128
+    batch_size: int = 32
+    steps: int = 8_000
+    warmup_steps: int = 500
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    masking_rate: float = 0.15
+    whole_words: bool = False
+    start: str | None = None
+    seed: int = 0
+    dtype: str = "mixed_bfloat16"
+    jit_compile: bool = False
+    steps_per_checkpoint: int = 250
+    evaluation_steps: int = 16
+
+    @classmethod
+    def read(cls, path):
+        """Reads a recipe from a TOML file.
+
+        Args:
+            path: of the file, which names the fields that differ from the defaults.
+
+        Returns:
+            A `Recipe`.
+
+        Raises:
+            ValueError: if the file is no TOML, or names a field that recipes do not have.
+        """
+        try:
+            fields = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"Expected a TOML file in UTF-8; {path} is none: {error}.") from error
+        known = [field.name for field in dataclasses.fields(cls)]
+        if unknown := sorted(set(fields) - set(known)):
+            raise ValueError(f"Expected fields of {known}; {path} has {unknown}.")
+        return cls(**fields)
+
+    @property
+    def predictions(self):
+        """P, the most predictions that a row can have."""
+        return int(self.masking_rate * (self.length - 3) + 0.5)
+
+
+RECIPES = {"bert-mini": Recipe()}
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches for `fit`, each a function of its step.
+
+    Args:
+        batch_of: from a step to inputs, targets and sample weights.
+        first: the first step.
+        steps: how many there are; without end if None.
+    """
+
+    def __init__(self, batch_of, first=0, steps=None):
+        super().__init__()
+        self.batch_of, self.first, self.steps = batch_of, first, steps
+
+    @property
+    def num_batches(self):
+        """How many batches there are, or None."""
+        return self.steps
+
+    def __getitem__(self, index):
+        return self.batch_of(self.first + index)
+
+
+def batch_maker(pairs, tokenizer, recipe, seed):
+    """What makes the batches of a run.
+
+    Args:
+        pairs: `SentencePairs`.
+        tokenizer: a `WordPieceTokenizer`.
+        recipe: a `Recipe`.
+        seed: an integer of 0 or more.
+
+    Returns:
+        A function from a step to the inputs, the targets and the sample weights of its batch, as
+        `course_lib.objectives.pretraining` describes them.
+    """
+    masking = Masking.of(tokenizer, recipe.whole_words, rate=recipe.masking_rate, positions=recipe.predictions)
+    special = tokenizer.start_token_id, tokenizer.end_token_id, tokenizer.pad_token_id
+
+    def batch_of(step):
+        first, second, labels = pairs.draw(recipe.batch_size, seed, step)
+        inputs, tokens, weights = masking(pack_segments(first, second, *special, recipe.length), seed, step)
+        targets = {"mlm_logits": tokens, "nsp_logits": labels}
+        return inputs, targets, {"mlm_logits": weights, "nsp_logits": np.ones(len(labels), "float32")}
+
+    return batch_of
+
+
+def build(recipe, tokenizer):
+    """A new model, compiled.
+
+    Args:
+        recipe: a `Recipe`.
+        tokenizer: a `WordPieceTokenizer`.
+
+    Returns:
+        A `BertPretrainer`.
+    """
+    keras.utils.set_random_seed(recipe.seed)
+    sizes = {field.name for field in dataclasses.fields(BertConfig)} & {
+        field.name for field in dataclasses.fields(Recipe)
+    }
+    fields = {name: getattr(recipe, name) for name in sizes} | {"vocabulary_size": tokenizer.vocabulary_size}
+    config = BertConfig(**fields, attention_dropout=recipe.dropout)
+    model = BertPretrainer(Bert(config, tokenizer, dtype=recipe.dtype), dtype=recipe.dtype)
+    model.build()
+    if recipe.start:
+        model.set_weights(BertPretrainer.from_preset(recipe.start).get_weights())
+    schedule = WarmupLinearDecay(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer, jit_compile=recipe.jit_compile, **objectives.pretraining())
+    return model
+
+
+class _Log(keras.callbacks.Callback):
+    """After each epoch of `fit`: a row in the log, and a checkpoint."""
+
+    def __init__(self, folder, recipe, digest, rows):
+        super().__init__()
+        self.folder, self.recipe, self.digest, self.rows = folder, recipe, digest, rows
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = (epoch + 1) * self.recipe.steps_per_checkpoint
+        tokens = step * self.recipe.batch_size * self.recipe.length
+        seconds = round(time.perf_counter() - self.start, 1)
+        row = {"step": step, "tokens": tokens, "seconds": seconds} | {
+            name: float(value) for name, value in logs.items()
+        }
+        self.rows.append(row)
+        checkpoint.save(self.folder / "checkpoint.safetensors", self.model, self.digest, self.rows)
+        write_log(self.folder / "log.csv", self.rows)
+
+
+class _Progress(keras.callbacks.Callback):
+    """A bar with the loss, tokens a second, and the time left."""
+
+    def __init__(self, recipe, first):
+        super().__init__()
+        self.tokens = recipe.batch_size * recipe.length
+        self.bar = tqdm(total=recipe.steps * self.tokens, initial=first * self.tokens, unit="token", unit_scale=True)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch % 10 == 9:
+            self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}", refresh=False)
+        self.bar.update(self.tokens)
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+
+def write_log(path, rows):
+    """Writes a CSV file, whole or not at all.
+
+    Args:
+        path: of the file.
+        rows: dicts with the same keys.
+    """
+    partial = path.with_suffix(".partial")
+    with open(partial, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)
+
+
+def prepare(documents, recipe, folder):
+    """The vocabulary of a run, trained at its first start, and the sentences of its documents as token ids.
+
+    Args:
+        documents: a `course_lib.data.corpus.Documents`.
+        recipe: a `Recipe`.
+        folder: of the run.
+
+    Returns:
+        The `WordPieceTokenizer`, and the `SentencePairs` of the training and of the held-out documents.
+
+    Raises:
+        ValueError: if a document has no sentence, fewer than two have two sentences or more, or `vocabulary_size` is
+            smaller than the alphabet.
+    """
+    if (folder / "vocab.txt").is_file():
+        tokenizer = WordPieceTokenizer.from_preset(folder)
+    elif recipe.start:
+        tokenizer = WordPieceTokenizer.from_preset(preset.locate(recipe.start))
+    else:
+        tokenizer = WordPieceTokenizer.train(documents.train, recipe.vocabulary_size)
+        tokenizer.save(folder)
+    pairs = (
+        SentencePairs(
+            [[tokenizer.encode(sentence)[1:-1] for sentence in split_sentences(text)] for text in texts],
+            recipe.length - 3,
+        )
+        for texts in (documents.train, documents.held_out)
+    )
+    return tokenizer, *pairs
+
+
+def pretrain(recipe, documents, folder, tensorboard=False):
+    """Runs a recipe, or what is left of it.
+
+    Args:
+        recipe: a `Recipe`; `steps` is a multiple of `steps_per_checkpoint`.
+        documents: a `course_lib.data.corpus.Documents`.
+        folder: path of the run's folder, which is made if need be; it gets `vocab.txt`, `checkpoint.safetensors`,
+            `log.csv`, and at the end `preset/`, the model in float16.
+        tensorboard: whether to log for TensorBoard too, into `tensorboard/`.
+
+    Returns:
+        The `BertPretrainer`.
+
+    Raises:
+        ValueError: if the corpus cannot be used, as `prepare` says, or the checkpoint in the folder is cut short or of
+            another recipe or corpus.
+        OSError: if a checkpoint cannot be written; the last one is untouched then.
+    """
+    if recipe.steps % recipe.steps_per_checkpoint:
+        raise ValueError(
+            f"Expected steps to be a multiple of steps_per_checkpoint; got {recipe.steps} and "
+            f"{recipe.steps_per_checkpoint}."
+        )
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer, train, held_out = prepare(documents, recipe, folder)
+    model = build(recipe, tokenizer)
+    digest = hashlib.sha256((json.dumps(dataclasses.asdict(recipe)) + documents.sha256).encode()).hexdigest()
+    path = folder / "checkpoint.safetensors"
+    rows = checkpoint.restore(path, model, digest) if path.exists() else []
+    done = rows[-1]["step"] if rows else 0
+    if done < recipe.steps:
+        callbacks = [_Log(folder, recipe, digest, rows), _Progress(recipe, done)]
+        if tensorboard:
+            callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
+        model.fit(
+            Batches(batch_maker(train, tokenizer, recipe, recipe.seed), first=done),
+            steps_per_epoch=recipe.steps_per_checkpoint,
+            initial_epoch=done // recipe.steps_per_checkpoint,
+            epochs=recipe.steps // recipe.steps_per_checkpoint,
+            validation_data=Batches(
+                batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps
+            ),
+            callbacks=callbacks,
+            verbose=0,
+        )
+    model.save_to_preset(folder / "preset", dtype="float16")
+    return model
+
+
+def main():
+    """Runs the recipe that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m course_lib.training.pretrain", description=__doc__)
+    parser.add_argument("recipe", help=f"one of {', '.join(RECIPES)}, or the path of a TOML file")
+    parser.add_argument("--corpus", help="text file in UTF-8, an empty line between documents; default: IMDb's reviews")
+    parser.add_argument("--folder", help="where the run is kept; default: in the cache of data")
+    parser.add_argument("--tensorboard", action="store_true", help="log for TensorBoard too")
+    arguments = parser.parse_args()
+    recipe = RECIPES[arguments.recipe] if arguments.recipe in RECIPES else Recipe.read(arguments.recipe)
+    documents = corpus.read(arguments.corpus) if arguments.corpus else corpus.imdb()
+    folder = arguments.folder or assets.cache_folder() / "pretraining" / pathlib.Path(arguments.recipe).stem
+    print(f"{arguments.recipe} on {documents}, in {folder}")
+    pretrain(recipe, documents, folder, arguments.tensorboard)
+
+
+if __name__ == "__main__":
+    main()

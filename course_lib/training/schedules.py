@@ -1,0 +1,75 @@
+"""Learning rates that rise before they fall. Keras has the cosine with a warm-up, and these it has not."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises in a line to the peak, then falls in a line to zero at the last step, as BERT was trained.
+
+    Args:
+        peak: the highest learning rate.
+        warmup_steps: the step at which it is reached.
+        total_steps: the step at which zero is reached.
+
+    Raises:
+        ValueError: unless 0 <= `warmup_steps` < `total_steps`.
+    """
+
+    def __init__(self, peak, warmup_steps, total_steps):
+        if not 0 <= warmup_steps < total_steps:
+            raise ValueError(f"Expected 0 <= warmup_steps < total_steps; got {warmup_steps} and {total_steps}.")
+        self.peak, self.warmup_steps, self.total_steps = peak, warmup_steps, total_steps
+
+    def __call__(self, step):
+        """The learning rate of a step.
+
+        Args:
+            step: how many steps were taken before, a number or scalar tensor.
+
+        Returns:
+            A float32 scalar tensor.
+        """
+        step = ops.cast(step, "float32") + 1  # so that the first step is not lost
+        rising = step / max(self.warmup_steps, 1)
+        falling = (self.total_steps + 1 - step) / (self.total_steps + 1 - self.warmup_steps)
+        return self.peak * ops.clip(ops.minimum(rising, falling) if self.warmup_steps else falling, 0.0, 1.0)
+
+    def get_config(self):
+        """The arguments of the constructor."""
+        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "total_steps": self.total_steps}
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class WarmupInverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
+    r"""Rises in a line to the peak, then falls as $1 / \sqrt{\text{step}}$ (Vaswani et al., 2017, equation 3).
+
+    Args:
+        peak: the highest learning rate; the paper's is $D^{-1/2}$ `warmup_steps`$^{-1/2}$.
+        warmup_steps: the step at which it is reached.
+
+    Raises:
+        ValueError: unless `warmup_steps` is positive.
+    """
+
+    def __init__(self, peak, warmup_steps):
+        if warmup_steps < 1:
+            raise ValueError(f"Expected at least one step of warm-up; got {warmup_steps}.")
+        self.peak, self.warmup_steps = peak, warmup_steps
+
+    def __call__(self, step):
+        """The learning rate of a step.
+
+        Args:
+            step: how many steps were taken before, a number or scalar tensor.
+
+        Returns:
+            A float32 scalar tensor.
+        """
+        step = ops.cast(step, "float32") + 1
+        return self.peak * ops.minimum(step / self.warmup_steps, ops.sqrt(self.warmup_steps / step))
+
+    def get_config(self):
+        """The arguments of the constructor."""
+        return {"peak": self.peak, "warmup_steps": self.warmup_steps}
