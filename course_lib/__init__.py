@@ -10,12 +10,13 @@ from course_lib.attention import (
 )
 from course_lib.bert import Bert, BertConfig, BertPretrainer
 from course_lib.heads import SentenceEncoder
-from course_lib.text import WordPieceTokenizer
+from course_lib.text import BytePairTokenizer, WordPieceTokenizer
 
 __all__ = [
     "Bert",
     "BertConfig",
     "BertPretrainer",
+    "BytePairTokenizer",
     "MultiHeadAttention",
     "SentenceEncoder",
     "WordPieceTokenizer",

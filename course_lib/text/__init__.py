@@ -1,5 +1,6 @@
 """From text to the token ids that models read. Nothing here knows a model."""
 
+from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.word_piece import WordPieceTokenizer
 
-__all__ = ["WordPieceTokenizer"]
+__all__ = ["BytePairTokenizer", "WordPieceTokenizer"]

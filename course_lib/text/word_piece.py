@@ -9,16 +9,15 @@ import functools
 import itertools
 import json
 import pathlib
-import re
 import unicodedata
 
 import numpy as np
 
 from course_lib.text.merges import learn_merges
+from course_lib.text.special import split_special
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_LENGTH = 100  # characters; a longer word is unknown as a whole
-_SPECIAL = re.compile("(" + "|".join(map(re.escape, SPECIAL_TOKENS)) + ")")
 _CJK = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -83,13 +82,6 @@ class Normalizer(dict):
             ValueError: if the text holds a lone surrogate.
         """
         return text.translate(self).split()
-
-
-def _parts(text):
-    """A text cut at its special tokens, which are parts themselves."""
-    if not isinstance(text, str):
-        raise ValueError(f"Expected a text of type str; got {text!r} of type {type(text).__name__}.")
-    return _SPECIAL.split(text)
 
 
 def _is_punctuation(character):
@@ -157,7 +149,7 @@ class WordPieceTokenizer:
     def _pieces(self, text):
         """The ids of a text, without `[CLS]` and `[SEP]`."""
         ids = []
-        for part in _parts(text):
+        for part in split_special(text, SPECIAL_TOKENS):
             if part in SPECIAL_TOKENS:
                 ids.append(self._ids[part])
             else:
@@ -289,7 +281,7 @@ class WordPieceTokenizer:
         normalizer = Normalizer(lowercase, strip_accents, split_chinese)
         words = collections.Counter()
         for text in [texts] if isinstance(texts, str) else texts:
-            for part in _parts(text):
+            for part in split_special(text, SPECIAL_TOKENS):
                 if part not in SPECIAL_TOKENS:
                     words.update(normalizer.words(part))
         if not words:
@@ -306,21 +298,24 @@ class WordPieceTokenizer:
         return cls(vocabulary, lowercase, strip_accents, split_chinese)
 
     @classmethod
-    def from_preset(cls, folder):
+    def from_preset(cls, preset):
         """The tokenizer of a folder in Hugging Face's layout: `vocab.txt`, or else the same in `tokenizer.json`.
 
         Args:
-            folder: path of the folder.
+            preset: path of the folder, or a name of `data/registry.toml`, such as "all-MiniLM-L6-v2".
 
         Returns:
             A `WordPieceTokenizer`.
 
         Raises:
-            ValueError: if the folder holds neither file, or one that describes another kind of tokenizer.
+            ValueError: if there is no such preset, or it describes another kind of tokenizer.
+            ConnectionError: if it must be downloaded and no source is in reach.
         """
         from course_lib.checkpoints import huggingface
+        from course_lib.data import assets
 
-        return cls(**huggingface.read_word_piece(pathlib.Path(folder)))
+        folder = pathlib.Path(preset)
+        return cls(**huggingface.read_word_piece(folder if folder.is_dir() else assets.fetch(str(preset))))
 
     def save(self, folder):
         """Writes `vocab.txt` and `tokenizer_config.json`, as Hugging Face lays them out.
