@@ -4,21 +4,22 @@ import json
 import os
 import pathlib
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 
 
 def variables(model):
-    """Every variable that training changes, with a name of its own.
+    """Every variable that training changes, numbered: Keras's own names differ from one process to the next.
 
     Args:
         model: a compiled Keras model whose optimizer is built.
 
     Returns:
-        A dict from name to Keras variable: weights, random states, and the optimizer's step and moments.
+        A dict from number to Keras variable: weights, random states, and the optimizer's step and moments.
     """
     state = [*model.variables, *model.optimizer.variables]
-    return {f"{index:04d}/{variable.path}": variable for index, variable in enumerate(state)}
+    return {f"{index:04d}": variable for index, variable in enumerate(state)}
 
 
 def save(path, model, recipe, log):
@@ -35,7 +36,7 @@ def save(path, model, recipe, log):
     """
     path = pathlib.Path(path)
     partial = path.with_suffix(".partial")
-    arrays = {name: variable.numpy() for name, variable in variables(model).items()}
+    arrays = {name: np.asarray(variable) for name, variable in variables(model).items()}
     data = safetensors.numpy.save(arrays, {"recipe": recipe, "log": json.dumps(log)})
     try:
         with open(partial, "wb") as stream:

@@ -60,17 +60,17 @@ class Recipe:
     """
 
     vocabulary_size: int = 8192
-    num_layers: int = 4
-    num_heads: int = 4
-    hidden_dim: int = 256
-    intermediate_dim: int = 1024
+    num_layers: int = 3
+    num_heads: int = 6
+    hidden_dim: int = 192
+    intermediate_dim: int = 768
     max_sequence_length: int = 128
     dropout: float = 0.0
     length: int = 128
     batch_size: int = 32
-    steps: int = 8_000
+    steps: int = 9_000
     warmup_steps: int = 500
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     clip: float = 1.0
     masking_rate: float = 0.15
@@ -171,10 +171,8 @@ def build(recipe, tokenizer):
         A `BertPretrainer`.
     """
     keras.utils.set_random_seed(recipe.seed)
-    sizes = {field.name for field in dataclasses.fields(BertConfig)} & {
-        field.name for field in dataclasses.fields(Recipe)
-    }
-    fields = {name: getattr(recipe, name) for name in sizes} | {"vocabulary_size": tokenizer.vocabulary_size}
+    names = [field.name for field in dataclasses.fields(BertConfig) if hasattr(recipe, field.name)]
+    fields = {name: getattr(recipe, name) for name in names} | {"vocabulary_size": tokenizer.vocabulary_size}
     config = BertConfig(**fields, attention_dropout=recipe.dropout)
     model = BertPretrainer(Bert(config, tokenizer, dtype=recipe.dtype), dtype=recipe.dtype)
     model.build()
@@ -318,6 +316,7 @@ def pretrain(recipe, documents, folder, tensorboard=False):
                 batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps
             ),
             callbacks=callbacks,
+            shuffle=False,
             verbose=0,
         )
     model.save_to_preset(folder / "preset", dtype="float16")

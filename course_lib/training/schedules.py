@@ -31,10 +31,10 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         Returns:
             A float32 scalar tensor.
         """
-        step = ops.cast(step, "float32") + 1  # so that the first step is not lost
-        rising = step / max(self.warmup_steps, 1)
-        falling = (self.total_steps + 1 - step) / (self.total_steps + 1 - self.warmup_steps)
-        return self.peak * ops.clip(ops.minimum(rising, falling) if self.warmup_steps else falling, 0.0, 1.0)
+        step, warmup_steps = ops.cast(step, "float32"), max(self.warmup_steps, 1)
+        rising = (step + 1) / warmup_steps  # so that the first step is not lost
+        falling = (self.total_steps - step) / (self.total_steps - warmup_steps + 1)
+        return self.peak * ops.clip(ops.minimum(rising, falling), 0.0, 1.0)
 
     def get_config(self):
         """The arguments of the constructor."""

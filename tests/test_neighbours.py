@@ -1,0 +1,51 @@
+"""The count model, by hand, and that tuning does what it says."""
+
+import numpy as np
+import pytest
+
+from course_lib.text.neighbours import NeighbourModel
+
+pytestmark = pytest.mark.one_backend
+
+
+def test_shares_by_hand():
+    """Counted: 0 1 2, 1 2 3 and 0 3 2, so that 1 and 3 stand between 0 and 2, and 2 between 1 and 3."""
+    model = NeighbourModel([[0, 1, 2, 3], [0, 3, 2], [7, 7]], vocabulary_size=8)
+    p = model.probabilities([0, 1, 5], [2, 3, 6])
+    assert p.shape == (3, 8) and p.dtype == "float32"
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+    third = 1 / 3
+    np.testing.assert_allclose(p[0, :4], [0, (third + 3 * 0.5) / 4, third / 4, (third + 3 * 0.5) / 4], rtol=1e-6)
+    np.testing.assert_allclose(p[1, :4], [0, third / 4, (third + 3) / 4, third / 4], rtol=1e-6)
+    np.testing.assert_allclose(p[2, :4], [0, third, third, third], rtol=1e-6)  # neighbours never seen
+
+
+def test_tuning_raises_the_probability_of_what_was_held_out():
+    rng = np.random.default_rng(0)
+    chain = rng.dirichlet(np.full(12, 0.3), size=12)
+
+    def document():
+        tokens = [0]
+        for _ in range(200):
+            tokens.append(rng.choice(12, p=chain[tokens[-1]]))
+        return np.array(tokens)
+
+    model = NeighbourModel([document() for _ in range(10)], vocabulary_size=12)
+    tuning, test = document(), document()
+
+    def loss():
+        p = model.probabilities(test[:-2], test[2:])
+        return -np.mean(np.log(p[np.arange(len(p)), test[1:-1]] + 1e-9))
+
+    before = loss()
+    model.tune(tuning[:-2], tuning[1:-1], tuning[2:])
+    assert loss() < before - 0.1
+    np.testing.assert_allclose(model.weights.sum(axis=1), 1)
+    exact = chain[test[:-2]] * chain[:, test[2:]].T  # what the chain itself says
+    exact /= exact.sum(axis=1, keepdims=True)
+    assert loss() > -np.mean(np.log(exact[np.arange(len(exact)), test[1:-1]]))
+
+
+def test_documents_without_a_token_between_two():
+    with pytest.raises(ValueError, match="three tokens or more"):
+        NeighbourModel([[1, 2], []], vocabulary_size=8)
