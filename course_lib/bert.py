@@ -6,11 +6,11 @@ Shapes: B batch, T length, N heads, D model width, V vocabulary, P predicted pos
 import dataclasses
 
 import keras
-import numpy as np
 from keras import ops
 
 from course_lib.attention import padding_mask
 from course_lib.checkpoints import huggingface
+from course_lib.inputs import ChecksIds, check_rates, check_sizes, unpack
 from course_lib.preset import Preset
 from course_lib.text.word_piece import WordPieceTokenizer
 from course_lib.transformer import Encoder, PositionEmbedding, activation_function
@@ -60,32 +60,12 @@ class BertConfig:
     tie_embeddings: bool = True
 
     def __post_init__(self):
-        for name in ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim"):
-            _expect_positive_integer(name, getattr(self, name))
-        for name in ("max_sequence_length", "num_segments"):
-            _expect_positive_integer(name, getattr(self, name))
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} in [0, 1); got {getattr(self, name)}.")
+        check_sizes(self, "vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim")
+        check_sizes(self, "max_sequence_length", "num_segments")
+        check_rates(self, "dropout", "attention_dropout")
         if self.hidden_dim % self.num_heads:
             raise ValueError(f"Expected num_heads to divide hidden_dim; got {self.num_heads} and {self.hidden_dim}.")
         activation_function(self.activation)
-
-
-def _expect_positive_integer(name, value):
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"Expected {name} to be a positive integer; got {value!r}.")
-
-
-class ChecksIds:
-    """Checks the token ids that a model or its backbone is called with: afterwards only some devices would."""
-
-    def __call__(self, inputs, *args, **kwargs):
-        """Checks the ids, where they are at hand as NumPy arrays, before they become tensors."""
-        token_ids = inputs.get("token_ids") if isinstance(inputs, dict) else inputs
-        if isinstance(token_ids, np.ndarray | list | tuple):
-            _check_ids(np.asarray(token_ids), getattr(self, "backbone", self).config.vocabulary_size)
-        return super().__call__(inputs, *args, **kwargs)
 
 
 @keras.saving.register_keras_serializable("course_lib")
@@ -165,22 +145,6 @@ class Bert(ChecksIds, Preset, keras.Model):
             self.pooler.build((None, self.config.hidden_dim))
         self.built = True
 
-    def get_config(self):
-        """The arguments of the constructor; the tokenizer is an asset of its own."""
-        return super().get_config() | {"config": dataclasses.asdict(self.config)}
-
-    @classmethod
-    def from_config(cls, config):
-        """The model of a config.
-
-        Args:
-            config: what `get_config` returned.
-
-        Returns:
-            A new model.
-        """
-        return cls(**config | {"config": cls.config_class(**config["config"])})
-
     def call(self, inputs, return_hidden_states=False, return_attention=False, training=None):
         """Encodes.
 
@@ -199,7 +163,8 @@ class Bert(ChecksIds, Preset, keras.Model):
         Raises:
             ValueError: if the inputs are not as said, or T exceeds `max_sequence_length`.
         """
-        token_ids, segment_ids, is_token = _unpack(inputs)
+        token_ids, segment_ids, is_token = unpack(inputs, "segment_ids", "padding_mask")
+        segment_ids = ops.zeros_like(token_ids) if segment_ids is None else segment_ids
         x = self.token_embedding(token_ids)  # (B, T, D)
         x = self.position_embedding(x + self.segment_embedding(segment_ids))
         x = self.dropout(self.embedding_norm(x), training=training)
@@ -213,34 +178,6 @@ class Bert(ChecksIds, Preset, keras.Model):
         if self.pooler:
             outputs["pooled_output"] = self.pooler(outputs["sequence_output"][:, 0])
         return outputs
-
-
-def _unpack(inputs):
-    if not isinstance(inputs, dict):
-        inputs = {"token_ids": inputs}
-    unknown = set(inputs) - {"token_ids", "segment_ids", "padding_mask"}
-    if unknown or "token_ids" not in inputs:
-        raise ValueError(
-            f"Expected a dict with token_ids and, if wanted, segment_ids and padding_mask; got {sorted(inputs)}."
-        )
-    token_ids = inputs["token_ids"]
-    if len(token_ids.shape) != 2:
-        raise ValueError(f"Expected token_ids of shape (B, T); got {tuple(token_ids.shape)}.")
-    for name, value in inputs.items():
-        if tuple(value.shape) != tuple(token_ids.shape):
-            raise ValueError(
-                f"Expected {name} in the shape of token_ids, {tuple(token_ids.shape)}; got {tuple(value.shape)}."
-            )
-    segment_ids = inputs.get("segment_ids")
-    return token_ids, ops.zeros_like(token_ids) if segment_ids is None else segment_ids, inputs.get("padding_mask")
-
-
-def _check_ids(token_ids, vocabulary_size):
-    if not np.issubdtype(token_ids.dtype, np.integer):
-        raise ValueError(f"Expected integer token_ids; got dtype {token_ids.dtype}.")
-    if token_ids.size and not (token_ids.min() >= 0 and token_ids.max() < vocabulary_size):
-        outside = token_ids[(token_ids < 0) | (token_ids >= vocabulary_size)]
-        raise ValueError(f"Expected token_ids from 0 to {vocabulary_size - 1}; got {outside[:5].tolist()}.")
 
 
 @keras.saving.register_keras_serializable("course_lib")
@@ -402,19 +339,3 @@ class BertPretrainer(ChecksIds, Preset, keras.Model):
         if self.next_sentence:
             outputs["nsp_logits"] = self.next_sentence(encoded["pooled_output"])
         return outputs
-
-    def get_config(self):
-        """The arguments of the constructor."""
-        return super().get_config() | {"backbone": keras.saving.serialize_keras_object(self.backbone)}
-
-    @classmethod
-    def from_config(cls, config):
-        """The model of a config.
-
-        Args:
-            config: what `get_config` returned.
-
-        Returns:
-            A new model.
-        """
-        return cls(**config | {"backbone": keras.saving.deserialize_keras_object(config["backbone"])})

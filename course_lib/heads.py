@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from course_lib.bert import Bert, ChecksIds
+from course_lib.bert import Bert
 from course_lib.checkpoints import huggingface
+from course_lib.inputs import ChecksIds
 from course_lib.preset import Preset
 
 POOLINGS = ("mean", "max", "first", "pooled")
@@ -118,19 +119,4 @@ class SentenceEncoder(ChecksIds, Preset, keras.Model):
 
     def get_config(self):
         """The arguments of the constructor."""
-        return super().get_config() | {
-            "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "pooling": self.pooling,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """The model of a config.
-
-        Args:
-            config: what `get_config` returned.
-
-        Returns:
-            A new model.
-        """
-        return cls(**config | {"backbone": keras.saving.deserialize_keras_object(config["backbone"])})
+        return super().get_config() | {"pooling": self.pooling}

@@ -3,9 +3,11 @@
 import dataclasses
 import pathlib
 
+import keras
+
 
 class Preset:
-    """`from_preset` and `save_to_preset`, for a backbone or for a task that stands on one.
+    """`from_preset`, `save_to_preset` and Keras's own configs, for a backbone or for a task that stands on one.
 
     A backbone has the class attributes `checkpoint_format`, `config_class` and `tokenizer_class`, and is made by
     `cls(config, tokenizer)`. A task has `checkpoint_format` and `backbone_class`, and is made by `cls(backbone)`.
@@ -59,6 +61,26 @@ class Preset:
         self.checkpoint_format.save(self, dataclasses.asdict(backbone.config), folder, dtype)
         if backbone.tokenizer is not None:
             backbone.tokenizer.save(folder)
+
+    def get_config(self):
+        """The arguments of the constructor; the tokenizer is an asset of its own."""
+        if hasattr(self, "backbone"):
+            return super().get_config() | {"backbone": keras.saving.serialize_keras_object(self.backbone)}
+        return super().get_config() | {"config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config):
+        """The model of a config.
+
+        Args:
+            config: what `get_config` returned.
+
+        Returns:
+            A new model.
+        """
+        if "backbone" in config:
+            return cls(**config | {"backbone": keras.saving.deserialize_keras_object(config["backbone"])})
+        return cls(**config | {"config": cls.config_class(**config["config"])})
 
     def save_assets(self, folder):
         """Called by Keras when it saves the model: the tokenizer goes into the `.keras` file.
