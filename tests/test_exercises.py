@@ -1,14 +1,18 @@
 """Each exercise: its solution passes, each common mistake meets its own hint, and a stub is "not written yet"."""
 
+import codecs
+import itertools
 import re
 
 import nbformat
 import numpy as np
 import pytest
+import regex
 
 from course_lib import causal_mask, chapters, scaled_dot_product_attention
 from course_lib.attention import attention_weights
-from course_lib.exercises import Exercise, Property, chapter_01, chapter_02, close
+from course_lib.exercises import Exercise, Property, chapter_01, chapter_02, chapter_04, close
+from course_lib.text.byte_pair import PATTERN, split_words
 
 # The framework
 
@@ -178,6 +182,96 @@ MULTI_QUERY = {
     ),
 }
 
+# Chapter 04
+
+
+def split_by(pattern):
+    return regex.compile(pattern).findall
+
+
+ONE_DIGIT = PATTERN.replace(r" ?\p{N}+", r" ?\p{N}")
+DIGITS = {
+    "loses spaces": (str.split, "Nothing may be lost"),
+    "other words": (split_by(r"\p{N}|[^\p{N}]+"), "Change only the alternative"),
+    "unchanged": (split_words, "takes as many digits"),
+    "lonely space": (split_by(PATTERN.replace(r" ?\p{N}+", r"\p{N}")), "optional space"),
+    "ASCII only": (split_by(PATTERN.replace(r" ?\p{N}+", r" ?[0-9]| ?\p{N}+")), "know fewer digits"),
+}
+
+
+def longest_match(word, costs):
+    cut = []
+    while word:
+        end = max((n for n in range(1, len(word) + 1) if word[:n] in costs), default=0)
+        if not end:
+            return ["[UNK]"]
+        cut.append(word[:end])
+        word = word[end:]
+    return cut
+
+
+def cheapest_end_first(word, costs):
+    cut = []
+    while word:
+        ends = {word[start:]: costs[word[start:]] for start in range(len(word)) if word[start:] in costs}
+        cut.insert(0, min(ends, key=lambda piece: ends[piece] / len(piece)))
+        word = word.removesuffix(cut[0])
+    return cut
+
+
+def cheapest_by(cost, unknown=("[UNK]",)):
+    def cut(word, costs):
+        best = [(0.0, [])]
+        for end in range(1, len(word) + 1):
+            options = [
+                (best[start][0] + cost(costs[word[start:end]], end - start), [*best[start][1], word[start:end]])
+                for start in range(end)
+                if word[start:end] in costs and best[start][0] < np.inf
+            ]
+            best.append(min(options, default=(np.inf, list(unknown))))
+        return best[-1][1]
+
+    return cut
+
+
+CHEAPEST = {
+    "reversed": (
+        lambda word, costs: cheapest_by(lambda c, n: c)(word, costs)[::-1],
+        "from the first letter to the last",
+    ),
+    "longest match": (longest_match, "may be bad for the rest"),
+    "letters": (lambda word, costs: list(word), "may be bad for the rest"),
+    "fewest": (cheapest_by(lambda c, n: 1), "do not count the pieces"),
+    "end first": (cheapest_end_first, "For each place keep"),
+    "stops": (cheapest_by(lambda c, n: c, unknown=()), "its cost is infinite"),
+}
+
+
+def stream_of(pieces):
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    return [decoder.decode(piece) for piece in pieces]
+
+
+def stream_whole_pieces(pieces):
+    waiting, shown = b"", []
+    for piece in pieces:
+        waiting += piece
+        try:
+            shown.append(waiting.decode())
+            waiting = b""
+        except UnicodeDecodeError:
+            shown.append("")
+    return shown
+
+
+STREAM = {
+    "one string": (lambda pieces: [b"".join(pieces).decode(errors="ignore")], "One string for each piece"),
+    "everything so far": (lambda pieces: list(itertools.accumulate(stream_of(pieces))), "not everything so far"),
+    "replaced": (lambda pieces: [piece.decode(errors="replace") for piece in pieces], "must wait"),
+    "dropped": (lambda pieces: [piece.decode(errors="ignore") for piece in pieces], "in front of the next piece"),
+    "all or nothing": (stream_whole_pieces, "show the part before"),
+}
+
 EXERCISES = {  # its check, a solution, and mistakes with a part of the hint that each should meet
     "loops": (chapter_01.loops, lambda q, k, v: scaled_dot_product_attention(q, k, v)[0], LOOPS),
     "temperature": (chapter_01.temperature, lambda q, k, t: attention_weights(q / t, k), TEMPERATURE),
@@ -191,6 +285,9 @@ EXERCISES = {  # its check, a solution, and mistakes with a part of the hint tha
         PACKED,
     ),
     "multi_query": (chapter_02.multi_query, multi_query_with(), MULTI_QUERY),
+    "digits": (chapter_04.digits, split_by(ONE_DIGIT), DIGITS),
+    "cheapest": (chapter_04.cheapest, cheapest_by(lambda cost, length: cost), CHEAPEST),
+    "stream": (chapter_04.stream, stream_of, STREAM),
 }
 
 
@@ -227,7 +324,7 @@ def test_each_property_meets_a_mistake(name, capsys):
 
 @pytest.mark.one_backend
 def test_chapters_use_each_exercise_of_theirs_as_a_stub_and_in_the_solutions():
-    modules = {"01": chapter_01, "02": chapter_02}
+    modules = {"01": chapter_01, "02": chapter_02, "04": chapter_04}
     for path in chapters.find(modules):
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         number = path.name[:2]
