@@ -41,7 +41,7 @@ notebooks-jax: $(VENV)/data ## the chapters' assertions on JAX, CHAPTERS="01 08"
 	KERAS_BACKEND=jax $(PYTEST) --nbval-lax $(NBVAL) $(NOTEBOOKS)
 
 bench: $(VENV)/parity $(VENV)/data ## our speed beside that of KerasHub and Hugging Face; 10 minutes, and 4 to install PyTorch first
-	$(VENV)/bin/python benchmarks/encoder.py
+	for script in encoder pretraining; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
 
 parity: $(VENV)/parity $(VENV)/data ## live against transformers and KerasHub; 5 minutes, and 4 to install PyTorch first
 	KERAS_BACKEND=tensorflow $(VENV)/bin/python -m pytest -m parity

@@ -5,67 +5,21 @@ Run it on a quiet machine.
 """
 
 import contextlib
-import datetime
 import json
-import os
-import pathlib
-import platform
-import statistics
 import tempfile
-import time
 
 import course_lib
 
 course_lib.reproducible(0)
 
-import keras  # noqa: E402
 import numpy as np  # noqa: E402
+from measure import has_bfloat16, header, interleaved, matrix_rate, products, write  # noqa: E402
 
 from course_lib import Bert, BertConfig, SentenceEncoder  # noqa: E402
 from course_lib.data import assets, reviews  # noqa: E402
 
 BATCH, LENGTH = 8, 128
 BASE = BertConfig(vocabulary_size=30522, num_layers=12, num_heads=12, hidden_dim=768, intermediate_dim=3072)
-
-
-def interleaved(candidates, rounds, warm_up=1):
-    """Median seconds of each candidate, a dict of functions; they take turns, so that all meet the same noise."""
-    seconds = {name: [] for name in candidates}
-    for turn in range(-warm_up, rounds):
-        for name, call in candidates.items():
-            start = time.perf_counter()
-            call()
-            if turn >= 0:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def products(config, lengths):
-    """Floating-point operations in an encoder's matrix products, for rows of the given lengths."""
-    width, inner = config.hidden_dim, config.intermediate_dim
-    linear = 2 * (4 * width**2 + 2 * width * inner)  # a token: query, key, value and output; two feed-forward layers
-    attention = 4 * width * np.asarray(lengths, float)  # a token: scores and weighted values
-    return float(config.num_layers * np.sum(lengths * (linear + attention)))
-
-
-def matrix_rate(dtype):
-    """Operations a second in the machine's own product of matrices of BERT-base's shapes, by the same backend."""
-    a = keras.random.normal((BATCH * LENGTH, 768), dtype=dtype, seed=1)
-    b = keras.random.normal((768, 3072), dtype=dtype, seed=2)
-    multiply = compiled(lambda: keras.ops.cast(keras.ops.matmul(a, b)[0, 0], "float32"))
-    seconds = interleaved({"product": lambda: float(multiply())}, 20)["product"]
-    return 2 * BATCH * LENGTH * 768 * 3072 / seconds
-
-
-def compiled(function):
-    """The function as a graph of the backend."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function)
-    import jax
-
-    return jax.jit(function)
 
 
 def forward(results):
@@ -106,7 +60,10 @@ def forward(results):
         assert np.abs(candidates[name]() - expected).max() < tolerance, name
     seconds = interleaved(candidates, 5)
     operations = products(BASE, np.full(BATCH, LENGTH))
-    rates = {"float32": matrix_rate("float32"), "bfloat16": matrix_rate("bfloat16")}
+    rates = {
+        "float32": matrix_rate("float32", BATCH * LENGTH, BASE),
+        "bfloat16": matrix_rate("bfloat16", BATCH * LENGTH, BASE),
+    }
     change = np.abs(np.asarray(candidates["ours, bfloat16"](), "float32") - expected)
     results["forward"] = {
         "seconds": seconds,
@@ -162,30 +119,13 @@ def agreement(vectors, others):
     return float(np.mean(nearest[0] == nearest[1]))
 
 
-def has_bfloat16():
-    """Whether the processor multiplies bfloat16 itself; None where that cannot be read."""
-    flags = pathlib.Path("/proc/cpuinfo")
-    return any(f in flags.read_text() for f in ("avx512_bf16", "amx_bf16")) if flags.is_file() else None
-
-
 def main():
     """Runs all of it, prints the figures and writes them down."""
-    results = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {processor()}",
-        "backend": keras.backend.backend(),
-    }
+    results = header()
     for part in (forward, encode):
         part(results)
         print(json.dumps(results[part.__name__], indent=2), flush=True)
-    pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-
-
-def processor():
-    """The processor's name, as far as the system tells it."""
-    flags = pathlib.Path("/proc/cpuinfo")
-    names = [line.partition(": ")[2] for line in flags.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    write(results, __file__)
 
 
 if __name__ == "__main__":

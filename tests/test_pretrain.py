@@ -104,7 +104,7 @@ print(json.dumps([float(loss) for loss in losses]))
         assert run.returncode == 0, run.stderr.decode()
         losses.append(json.loads(run.stdout))
     assert len(losses[0]) == 20 and losses[0][0] - losses[0][-1] > 0.1
-    np.testing.assert_allclose(*losses, atol=1e-4)
+    np.testing.assert_allclose(*losses, atol=1e-5)
 
 
 @pytest.fixture
@@ -112,17 +112,6 @@ def compiled(documents, tmp_path):
     """A compiled model, and the maker of its batches."""
     tokenizer, train, _ = prepare(documents, TINY, tmp_path)
     return build(TINY, tokenizer), batch_maker(train, tokenizer, TINY, 0)
-
-
-def test_norms_and_biases_do_not_decay(compiled):
-    model, batch_of = compiled
-    before = {weight.path: to_numpy(weight) for weight in model.trainable_weights}
-    inputs, targets, weights = batch_of(0)
-    model.optimizer.weight_decay = 10.0
-    model.train_on_batch(inputs, targets, {name: 0 * weight for name, weight in weights.items()})  # no gradient
-    for weight in model.trainable_weights:
-        exempt = weight.path.endswith(("bias", "beta", "gamma"))
-        assert np.array_equal(to_numpy(weight), before[weight.path]) == exempt, weight.path
 
 
 def test_batches_are_functions_of_the_step(compiled):

@@ -1,0 +1,45 @@
+"""The optimizer: what it clips by, and what decays."""
+
+import keras
+import numpy as np
+import pytest
+from layer_checks import to_numpy
+
+from course_lib.training.optimizers import AdamW
+
+
+@pytest.fixture
+def model():
+    """An embedding and a dense layer with a norm."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Embedding(4, 3), keras.layers.LayerNormalization(), keras.layers.Dense(1)])
+    model.build((None, 8))
+    return model
+
+
+@pytest.mark.one_backend
+def test_what_belongs_to_one_token_is_added_up_before_the_gradients_are_clipped(model, monkeypatch):
+    """Of 16 tokens, 12 are the same: the embedding's gradient has two rows, not 16."""
+    seen = []
+    monkeypatch.setattr(keras.optimizers.AdamW, "apply", lambda self, grads, variables: seen.extend(grads))
+    model.compile(AdamW(0.1, global_clipnorm=1.0), "mse", run_eagerly=True)
+    tokens = np.array([[1] * 8, [1] * 4 + [3] * 4], "int32")
+    model.train_on_batch(tokens, np.ones((2, 8, 1), "float32"))
+    gradient = np.asarray(seen[0])
+    assert gradient.shape == (4, 3)
+    assert np.all(np.abs(gradient[[1, 3]]).max(axis=1) > 1e-3) and not gradient[[0, 2]].any()
+
+
+def test_norms_and_biases_do_not_decay(model):
+    before = {weight.path: to_numpy(weight) for weight in model.weights}
+    model.compile(AdamW(0.1, weight_decay=1.0), "mse")
+    model.train_on_batch(np.ones((2, 8), "int32"), np.zeros((2, 8, 1)), np.zeros((2, 8)))  # no gradient
+    for weight in model.weights:
+        exempt = weight.path.endswith(("bias", "beta", "gamma"))
+        assert np.array_equal(to_numpy(weight), before[weight.path]) == exempt, weight.path
+
+
+def test_it_comes_back_from_its_config():
+    optimizer = AdamW(0.1, weight_decay=0.2, global_clipnorm=3.0)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert type(again) is AdamW and again.get_config() == optimizer.get_config()
