@@ -9,16 +9,27 @@ from course_lib.attention import (
     scaled_dot_product_attention,
 )
 from course_lib.bert import Bert, BertConfig, BertPretrainer
+from course_lib.gpt2 import GPT2, GPT2CausalLM, GPT2Config
 from course_lib.heads import SentenceEncoder
+from course_lib.sampling import BeamSearch, Greedy, MinP, Sampler, TopK, TopP
 from course_lib.text import BytePairTokenizer, WordPieceTokenizer
 
 __all__ = [
+    "GPT2",
+    "BeamSearch",
     "Bert",
     "BertConfig",
     "BertPretrainer",
     "BytePairTokenizer",
+    "GPT2CausalLM",
+    "GPT2Config",
+    "Greedy",
+    "MinP",
     "MultiHeadAttention",
+    "Sampler",
     "SentenceEncoder",
+    "TopK",
+    "TopP",
     "WordPieceTokenizer",
     "causal_mask",
     "combine_masks",

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 
-def attention_weights(query, key, mask=None):
+def attention_weights(query, key, mask=None, scale=None):
     r"""How much each query attends to each key: $\mathrm{softmax}(QK^\top/\sqrt{H})$, from equation 1 of the paper.
 
     The softmax is taken in float32 at least, whatever the inputs' dtype. A query that may attend to nothing has
@@ -18,6 +18,7 @@ def attention_weights(query, key, mask=None):
         query: floats (..., T, H).
         key: floats (..., S, H).
         mask: booleans that broadcast to (..., T, S), true where attention is allowed, or None.
+        scale: what the products are multiplied by; $1/\sqrt{H}$ if None.
 
     Returns:
         Weights (..., T, S) in the query's dtype; each row sums to one, or to zero if its mask allows nothing.
@@ -28,7 +29,8 @@ def attention_weights(query, key, mask=None):
     if query.shape[-1] != key.shape[-1]:
         raise ValueError(f"Expected a query and a key of one width H; got shapes {query.shape} and {key.shape}.")
     query = ops.convert_to_tensor(query)
-    scores = ops.matmul(query * query.shape[-1] ** -0.5, ops.swapaxes(key, -1, -2))  # (..., T, S)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = ops.matmul(query * scale, ops.swapaxes(key, -1, -2))  # (..., T, S)
     scores = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
     if mask is not None:
         mask = _checked(mask)
@@ -148,7 +150,7 @@ def merge_heads(x):
 
 @keras.saving.register_keras_serializable("course_lib")
 class MultiHeadAttention(keras.layers.Layer):
-    """Multi-head attention, section 3.2.2 of the paper: each of N heads attends with its own projections of width H.
+    r"""Multi-head attention, section 3.2.2 of the paper: each of N heads attends with its own projections of width H.
 
     Self-attention where only a query is given, cross-attention where a value (whence the keys, too) is. The weights
     are computed one by one where they are asked for or dropped out; otherwise
@@ -160,6 +162,8 @@ class MultiHeadAttention(keras.layers.Layer):
         dropout: share of the weights dropped in training.
         use_bias: whether the four projections have biases.
         kernel_initializer: of the four projections.
+        output_initializer: of the last of them, where it has another.
+        scale: what the products of queries and keys are multiplied by; $1/\sqrt{H}$ if None.
         **kwargs: what every Keras layer takes.
 
     Raises:
@@ -167,13 +171,23 @@ class MultiHeadAttention(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_heads, hidden_dim=None, dropout=0.0, use_bias=True, kernel_initializer="glorot_uniform", **kwargs
+        self,
+        num_heads,
+        hidden_dim=None,
+        dropout=0.0,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        output_initializer=None,
+        scale=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.hidden_dim = hidden_dim
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.output_initializer = keras.initializers.get(output_initializer)
+        self.scale = scale
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, query_shape, value_shape=None):
@@ -194,13 +208,14 @@ class MultiHeadAttention(keras.layers.Layer):
         self.query = self._projection("query", self.hidden_dim, query_shape)
         self.key = self._projection("key", self.hidden_dim, value_shape)
         self.value = self._projection("value", self.hidden_dim, value_shape)
-        self.output_projection = self._projection("output", model_dim, (*query_shape[:-1], self.hidden_dim))
+        merged_shape = (*query_shape[:-1], self.hidden_dim)
+        self.output_projection = self._projection("output", model_dim, merged_shape, self.output_initializer)
 
-    def _projection(self, name, units, input_shape):
+    def _projection(self, name, units, input_shape, initializer=None):
         dense = keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer.clone(),  # the same instance would give each the same values
+            kernel_initializer=(initializer or self.kernel_initializer).clone(),  # one instance always gives the same
             dtype=self.dtype_policy,
             name=name,
         )
@@ -240,14 +255,14 @@ class MultiHeadAttention(keras.layers.Layer):
             values = ops.slice_update(cache[1], (0, position, 0, 0), values)
 
         if return_attention or (training and self.dropout.rate):
-            weights = attention_weights(_heads_first(queries), _heads_first(keys), mask)  # (B, N, T, S)
+            weights = attention_weights(_heads_first(queries), _heads_first(keys), mask, self.scale)  # (B, N, T, S)
             outputs = ops.matmul(self.dropout(weights, training=training), _heads_first(values))
             outputs = _heads_first(outputs)  # (B, T, N, H) again
         else:
-            outputs = ops.dot_product_attention(queries, keys, values, mask=mask)
+            outputs = ops.dot_product_attention(queries, keys, values, mask=mask, scale=self.scale)
             if mask is not None:  # the fused path averages over everything where nothing is allowed
-                allowed = ops.any(mask, axis=-1, keepdims=True)  # broadcasts to (B, N, T, 1)
-                outputs = outputs * ops.cast(_heads_first(allowed), outputs.dtype)
+                allowed = ops.cast(ops.any(mask, axis=-1, keepdims=True), outputs.dtype)  # broadcasts to (B, N, T, 1)
+                outputs = outputs * _heads_first(allowed)
         outputs = self.output_projection(merge_heads(outputs))
 
         extras = [weights] * return_attention + [(keys, values)] * (cache is not None)
@@ -261,6 +276,8 @@ class MultiHeadAttention(keras.layers.Layer):
             "dropout": self.dropout.rate,
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "output_initializer": self.output_initializer and keras.initializers.serialize(self.output_initializer),
+            "scale": self.scale,
         }
 
 

@@ -122,7 +122,7 @@ def locate(preset):
         return pathlib.Path(preset)
     ours = {path.name: path for path in (assets.data_folder() / "weights").glob("*")}
     if str(preset) in ours:
-        return ours[preset]
+        return ours[str(preset)]
     if str(preset) in assets.names():
         return assets.fetch(str(preset))
     known = sorted([*ours, *assets.names()])

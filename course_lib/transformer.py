@@ -41,7 +41,7 @@ class PositionEmbedding(keras.layers.Layer):
 
         Args:
             x: floats (B, T, D).
-            position: where the first of the T stands, an integer or a scalar tensor.
+            position: where the first of the T stands, an integer or a scalar tensor, or (B, 1), one a row.
 
         Returns:
             (B, T, D).
@@ -55,7 +55,7 @@ class PositionEmbedding(keras.layers.Layer):
                 f"Expected at most {self.max_sequence_length} tokens a row, as many as there are positions; got "
                 f"{length}. Tokenize with max_length={self.max_sequence_length} to cut longer texts."
             )
-        positions = ops.arange(ops.shape(x)[1]) + position  # (T,)
+        positions = ops.arange(ops.shape(x)[1]) + position  # (T,) or (B, T)
         return x + ops.take(ops.convert_to_tensor(self.embeddings), positions, axis=0)
 
     def get_config(self):
@@ -165,14 +165,23 @@ class FeedForward(keras.layers.Layer):
         intermediate_dim: width between the two.
         activation: f, as `activation_function` knows it.
         kernel_initializer: of both layers.
+        output_initializer: of the second layer, where it has another.
         **kwargs: what every Keras layer takes.
     """
 
-    def __init__(self, intermediate_dim, activation="relu", kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        intermediate_dim,
+        activation="relu",
+        kernel_initializer="glorot_uniform",
+        output_initializer=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.intermediate_dim = intermediate_dim
         self.activation = activation_function(activation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.output_initializer = keras.initializers.get(output_initializer)
 
     def build(self, input_shape):
         """Creates the weights.
@@ -184,8 +193,9 @@ class FeedForward(keras.layers.Layer):
         self.intermediate = keras.layers.Dense(
             self.intermediate_dim, kernel_initializer=self.kernel_initializer.clone(), name="intermediate", **dense
         )
+        initializer = (self.output_initializer or self.kernel_initializer).clone()
         self.output_projection = keras.layers.Dense(
-            input_shape[-1], kernel_initializer=self.kernel_initializer.clone(), name="output", **dense
+            input_shape[-1], kernel_initializer=initializer, name="output", **dense
         )
         self.intermediate.build(input_shape)
         self.output_projection.build((*input_shape[:-1], self.intermediate_dim))
@@ -207,6 +217,7 @@ class FeedForward(keras.layers.Layer):
             "intermediate_dim": self.intermediate_dim,
             "activation": keras.activations.serialize(self.activation),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "output_initializer": self.output_initializer and keras.initializers.serialize(self.output_initializer),
         }
 
 
@@ -215,7 +226,8 @@ class EncoderBlock(keras.layers.Layer):
     """Self-attention, then feed-forward, each with dropout, a residual connection and a layer norm.
 
     The paper and BERT put the norm after the sum, `norm(x + sublayer(x))`; GPT-2 and most models since put it before
-    the sublayer, `x + sublayer(norm(x))` (Xiong et al., 2020, https://arxiv.org/abs/2002.04745).
+    the sublayer, `x + sublayer(norm(x))` (Xiong et al., 2020, https://arxiv.org/abs/2002.04745). Under a causal mask
+    it is the block of a decoder.
 
     Args:
         num_heads: N.
@@ -226,6 +238,8 @@ class EncoderBlock(keras.layers.Layer):
         norm_first: whether the norms stand before the sublayers.
         layer_norm_epsilon: added to the variance in the norms.
         kernel_initializer: of all dense layers.
+        output_initializer: of those whose output is added to x, where they have another.
+        attention_scale: what the products of queries and keys are multiplied by, as in `MultiHeadAttention`.
         **kwargs: what every Keras layer takes.
     """
 
@@ -239,13 +253,17 @@ class EncoderBlock(keras.layers.Layer):
         norm_first=False,
         layer_norm_epsilon=1e-5,
         kernel_initializer="glorot_uniform",
+        output_initializer=None,
+        attention_scale=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.norm_first = norm_first
         common = {"dtype": self.dtype_policy}
-        kernels = {"kernel_initializer": kernel_initializer, **common}
-        self.attention = MultiHeadAttention(num_heads, dropout=attention_dropout, name="attention", **kernels)
+        kernels = {"kernel_initializer": kernel_initializer, "output_initializer": output_initializer, **common}
+        self.attention = MultiHeadAttention(
+            num_heads, dropout=attention_dropout, scale=attention_scale, name="attention", **kernels
+        )
         self.feed_forward = FeedForward(intermediate_dim, activation, name="feed_forward", **kernels)
         self.attention_norm = keras.layers.LayerNormalization(
             epsilon=layer_norm_epsilon, name="attention_norm", **common
@@ -264,28 +282,32 @@ class EncoderBlock(keras.layers.Layer):
         for layer in (self.attention, self.feed_forward, self.attention_norm, self.feed_forward_norm):
             layer.build(input_shape)
 
-    def call(self, x, attention_mask=None, return_attention=False, training=None):
+    def call(self, x, attention_mask=None, cache=None, position=None, return_attention=False, training=None):
         """Transforms each position in the light of the others.
 
         Args:
             x: floats (B, T, D).
-            attention_mask: booleans that broadcast to (B, N, T, T), true where attention is allowed, or None.
+            attention_mask: booleans that broadcast to (B, N, T, S), true where attention is allowed, or None.
+            cache: keys and values (B, S, N, H) of earlier positions, as in `MultiHeadAttention`; S is T without it.
+            position: where in the cache the first of the T stands.
             return_attention: whether the attention weights are returned.
             training: whether to drop out.
 
         Returns:
-            (B, T, D); with `return_attention` also the weights (B, N, T, T).
+            (B, T, D); with `return_attention` also the weights (B, N, T, S); with a cache also the new one.
         """
         attended = self.attention(
             self._enter(x, self.attention_norm),
             attention_mask=attention_mask,
+            cache=cache,
+            position=position,
             return_attention=return_attention,
             training=training,
         )
-        attended, weights = attended if return_attention else (attended, None)
+        attended, *extras = attended if isinstance(attended, tuple) else (attended,)
         x = self._leave(x, attended, self.attention_norm, training)
         x = self._leave(x, self.feed_forward(self._enter(x, self.feed_forward_norm)), self.feed_forward_norm, training)
-        return (x, weights) if return_attention else x
+        return (x, *extras) if extras else x
 
     def _enter(self, x, norm):
         return norm(x) if self.norm_first else x
@@ -304,7 +326,8 @@ class EncoderBlock(keras.layers.Layer):
             "attention_dropout": self.attention.dropout.rate,
             "norm_first": self.norm_first,
             "layer_norm_epsilon": self.attention_norm.epsilon,
-            "kernel_initializer": keras.initializers.serialize(self.attention.kernel_initializer),
+            **{name: self.attention.get_config()[name] for name in ("kernel_initializer", "output_initializer")},
+            "attention_scale": self.attention.scale,
         }
 
 
@@ -312,18 +335,21 @@ class EncoderBlock(keras.layers.Layer):
 class Encoder(keras.layers.Layer):
     """A stack of encoder blocks; with the norms before the sublayers, one more norm closes it.
 
+    Under a causal mask, and with a cache where it continues a text, it is a decoder without cross-attention: GPT-2.
+
     Args:
         num_layers: how many blocks.
         num_heads: N.
         intermediate_dim: width inside the feed-forward layers.
         norm_first: whether the norms stand before the sublayers.
         layer_norm_epsilon: added to the variance in the norms.
+        attention_scale: as in `EncoderBlock`, or a list with one for each block.
         name: of the layer.
         dtype: dtype or policy of the layer.
         **block: the other arguments of `EncoderBlock`.
 
     Raises:
-        ValueError: if there is no block.
+        ValueError: if there is no block, or a list of scales has not one for each.
     """
 
     def __init__(
@@ -333,6 +359,7 @@ class Encoder(keras.layers.Layer):
         intermediate_dim,
         norm_first=False,
         layer_norm_epsilon=1e-5,
+        attention_scale=None,
         name=None,
         dtype=None,
         **block,
@@ -340,17 +367,21 @@ class Encoder(keras.layers.Layer):
         super().__init__(name=name, dtype=dtype, trainable=block.pop("trainable", True))
         if num_layers < 1:
             raise ValueError(f"Expected at least one block; got num_layers={num_layers}.")
+        scales = attention_scale if isinstance(attention_scale, list | tuple) else [attention_scale] * num_layers
+        if len(scales) != num_layers:
+            raise ValueError(f"Expected one attention_scale for each of {num_layers} blocks; got {len(scales)}.")
         self.blocks = [
             EncoderBlock(
                 num_heads,
                 intermediate_dim,
                 norm_first=norm_first,
                 layer_norm_epsilon=layer_norm_epsilon,
+                attention_scale=scale,
                 dtype=self.dtype_policy,
                 name=f"block_{index}",
                 **block,
             )
-            for index in range(num_layers)
+            for index, scale in enumerate(scales)
         ]
         self.norm = None
         if norm_first:
@@ -367,34 +398,49 @@ class Encoder(keras.layers.Layer):
         for layer in [*self.blocks, self.norm] if self.norm else self.blocks:
             layer.build(input_shape)
 
-    def call(self, x, attention_mask=None, return_hidden_states=False, return_attention=False, training=None):
+    def call(
+        self,
+        x,
+        attention_mask=None,
+        cache=None,
+        position=None,
+        return_hidden_states=False,
+        return_attention=False,
+        training=None,
+    ):
         """Runs the blocks one after another.
 
         Args:
             x: floats (B, T, D).
-            attention_mask: booleans that broadcast to (B, N, T, T), true where attention is allowed, or None.
+            attention_mask: booleans that broadcast to (B, N, T, S), true where attention is allowed, or None.
+            cache: a tuple of each block's keys and values of earlier positions, a pair (B, S, N, H); S is T without it.
+            position: where in the cache the first of the T stands, an integer or a scalar tensor.
             return_hidden_states: whether `hidden_states` are returned.
             return_attention: whether `attention` is returned.
             training: whether to drop out.
 
         Returns:
             A dict with `sequence_output` (B, T, D); on request `hidden_states`, a tuple of the input and each block's
-            output, and `attention`, a tuple of each block's weights (B, N, T, T).
+            output, and `attention`, a tuple of each block's weights (B, N, T, S); with a cache, `cache`, the new one.
         """
-        hidden_states, attention = [x], []
-        for block in self.blocks:
-            x = block(x, attention_mask=attention_mask, return_attention=return_attention, training=training)
-            if return_attention:
-                x, weights = x
-                attention.append(weights)
+        common = {"attention_mask": attention_mask, "return_attention": return_attention, "training": training}
+        hidden_states, attention, caches = [x], [], []
+        for index, block in enumerate(self.blocks):
+            x = block(x, cache=None if cache is None else cache[index], position=position, **common)
+            x, *extras = x if isinstance(x, tuple) else (x,)
             hidden_states.append(x)
+            caches.append(extras.pop() if cache is not None else None)
+            attention.extend(extras)
         outputs = {"sequence_output": self.norm(x) if self.norm else x}
         if return_hidden_states:
             outputs["hidden_states"] = tuple(hidden_states)
         if return_attention:
             outputs["attention"] = tuple(attention)
+        if cache is not None:
+            outputs["cache"] = tuple(caches)
         return outputs
 
     def get_config(self):
         """The arguments of the constructor."""
-        return self.blocks[0].get_config() | super().get_config() | {"num_layers": len(self.blocks)}
+        own = {"num_layers": len(self.blocks), "attention_scale": [block.attention.scale for block in self.blocks]}
+        return self.blocks[0].get_config() | super().get_config() | own

@@ -122,6 +122,16 @@ class LayerChecks:
             assert np.sqrt(np.mean((low - high) ** 2)) < 0.03 * np.abs(high).max()
 
 
+def config_tells(make, **changes):
+    """Each change of an argument is in the config, and nothing else changes: a saved layer keeps its rate of dropout,
+    which no output shows."""
+    plain = make(name="layer").get_config()
+    assert plain["name"] == "layer"
+    for name, value in changes.items():
+        config = make(name="layer", **{name: value}).get_config()
+        assert {key for key in config if config[key] != plain[key]} == {name}
+
+
 def symbol(array, name):
     """An input of which neither the number of rows nor the length, here 5, is known."""
     return keras.Input([None if size == 5 else size for size in array.shape[1:]], dtype=array.dtype.name, name=name)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from keras import ops
-from layer_checks import ATTENTION_MASK, LayerChecks, X, randomize, same, to_numpy
+from layer_checks import ATTENTION_MASK, LayerChecks, X, config_tells, randomize, same, to_numpy
 
 from course_lib.attention import (
     MultiHeadAttention,
@@ -272,12 +272,20 @@ def test_a_cache_without_a_position_is_read_as_it_stands():
     same(layer(X[:, :1], attention_mask=mask, cache=cache)[0], expected[:, :1])
 
 
+@pytest.mark.one_backend
+def test_the_config_tells_every_argument():
+    changes = {"hidden_dim": 12, "dropout": 0.1, "use_bias": False, "kernel_initializer": "zeros"}
+    config_tells(lambda **kwargs: MultiHeadAttention(2, **kwargs), **changes)
+
+
 def test_dropout_drops_weights_in_training_only():
     keras.utils.set_random_seed(0)
     layer = with_kernels(MultiHeadAttention(2, dropout=0.5), X.shape)
     always, dropped = layer(X), to_numpy(layer(np.tile(X, (400, 1, 1)), training=True)).reshape(400, *X.shape)
     same(layer(X, training=False), always)
     same(layer(X, return_attention=True)[0], always)
+    weights = [layer(X, return_attention=True, training=training)[1] for training in (False, True)]
+    same(*weights)  # what is returned is the distribution, before anything is dropped
     spread = dropped.std(axis=0)
     assert np.all(spread > 0.01)
     assert np.all(np.abs(dropped.mean(axis=0) - to_numpy(always)) < 5 * spread / np.sqrt(400))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
-from layer_checks import TOKENS, LayerChecks, X, randomize, same, to_numpy
+from layer_checks import TOKENS, LayerChecks, X, config_tells, randomize, same, to_numpy
 
 from course_lib import Bert, BertConfig, BertPretrainer, WordPieceTokenizer
 from course_lib.bert import MaskedLanguageModelHead
@@ -172,9 +172,25 @@ def test_dropout_in_training_only():
         assert np.abs(trained - to_numpy(model(ROWS)["sequence_output"])).max() > 0.05
 
 
-def test_the_config_reaches_the_layers():
-    model = Bert(config(layer_norm_epsilon=0.5, activation="relu", initializer_range=0.1, dropout=0.2, num_layers=2))
+def test_the_embeddings_are_dropped_out_after_their_norm():
+    keras.utils.set_random_seed(0)
+    model = Bert(config(dropout=0.5))
     model.build()
+    randomize(model)
+    kept, dropped = (
+        to_numpy(model(ROWS, return_hidden_states=True, training=training)["hidden_states"][0])
+        for training in (False, True)
+    )
+    assert 0.2 < np.mean(dropped == 0) < 0.8
+    same(dropped, np.where(dropped == 0, 0, 2 * kept))
+
+
+def test_the_config_reaches_the_layers():
+    changes = {"layer_norm_epsilon": 0.5, "activation": "relu", "initializer_range": 0.1, "dropout": 0.2}
+    pretrainer = BertPretrainer(Bert(config(num_layers=2, **changes)))
+    pretrainer.build()
+    head, model = pretrainer.masked_lm, pretrainer.backbone
+    assert (head.norm.epsilon, head.activation, head.initializer_range) == (0.5, keras.activations.relu, 0.1)
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.LayerNormalization)]
     assert len(norms) == 1 + 2 * 2 and {norm.epsilon for norm in norms} == {0.5}
     assert all(block.feed_forward.activation is keras.activations.relu for block in model.encoder.blocks)
@@ -255,6 +271,12 @@ def test_next_sentence_scores_come_from_the_pooled_output(pretrainer):
     same(pretrainer(ROWS)["nsp_logits"], pooled @ to_numpy(head.kernel) + to_numpy(head.bias))
     assert pretrainer(ROWS["token_ids"]).keys() == {"mlm_logits", "nsp_logits"}
     assert BertPretrainer(Bert(config(pooler=False)))(ROWS).keys() == {"mlm_logits"}
+
+
+@pytest.mark.one_backend
+def test_the_config_of_the_head_tells_every_argument():
+    changes = {"activation": "relu", "layer_norm_epsilon": 0.1, "initializer_range": 0.1}
+    config_tells(lambda **kwargs: MaskedLanguageModelHead(20, **kwargs), **changes)
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,16 @@ def test_what_the_library_saves_is_read(tmp_path):
     assert not (tmp_path / "tokenizer.json").exists()
 
 
+def test_files_in_another_order_and_without_a_first_line_are_read(tmp_path):
+    tokenizer = BytePairTokenizer([*BYTE_CHARACTERS, "##", "a#", END_TOKEN], [("#", "#"), ("a", "#")])
+    tokenizer.save(tmp_path)
+    (tmp_path / "merges.txt").write_text("# #\na #\n")
+    ids = json.loads((tmp_path / "vocab.json").read_text())
+    (tmp_path / "vocab.json").write_text(json.dumps(dict(sorted(ids.items(), reverse=True))))
+    again = BytePairTokenizer.from_preset(tmp_path)
+    assert (again.vocabulary, again.merges) == (tokenizer.vocabulary, tokenizer.merges)
+
+
 def test_another_tokenizer_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Expected the name of an asset, .* got 'no-such-thing'"):
         BytePairTokenizer.from_preset("no-such-thing")

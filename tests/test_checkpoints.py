@@ -21,7 +21,7 @@ from course_lib.checkpoints.files import read_json, read_tensors
 from course_lib.heads import SentenceEncoder
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-FOLDERS = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
+FOLDERS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir() and not path.name.startswith("gpt"))
 WITH_HEADS = [name for name in FOLDERS if not name.startswith("bert")]
 INPUTS = ("token_ids", "segment_ids", "padding_mask")
 TEXTS = ["The dogs sit under my moon!", "a bird sings, unseen.", "[MASK] cat 狗 É"]
@@ -183,7 +183,7 @@ WORDS = "bert.embeddings.word_embeddings.weight"
             Bert,
             "bert",
             lambda t: t.update({QUERY: t[QUERY][:4]}),
-            rf"bert\.{QUERY} has shape \(4, 8\), not that of .*8, 8",
+            rf"bert\.{QUERY} has shape \(4, 8\), not \(8, 8\)",
         ),
         (Bert, "bert", lambda t: t.update({QUERY: t[QUERY].astype("int8")}), rf"bert\.{QUERY} holds int8, not floats"),
         (Bert, "bert", lambda t: t.pop("pooler.dense.bias") is None, r"bert\.pooler\.dense\.bias is missing"),

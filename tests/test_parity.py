@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from course_lib import Bert, BertConfig, BertPretrainer, WordPieceTokenizer
+from course_lib import GPT2, Bert, BertConfig, BertPretrainer, BytePairTokenizer, GPT2CausalLM, WordPieceTokenizer
 from course_lib.data import assets, reviews
 from course_lib.heads import SentenceEncoder
+from course_lib.sampling import BeamSearch, MinP, Sampler, TopK, TopP
 
 pytestmark = [pytest.mark.parity, pytest.mark.one_backend]
 
@@ -231,3 +232,203 @@ def test_a_task_exported_whole_serves_as_a_plain_encoder_there(transformers, tmp
     loaded = transformers.AutoModel.from_pretrained(tmp_path)
     batch = ours.backbone.tokenizer(TEXTS, PAIRS)
     compare(ours.backbone, loaded, batch, 2, "exported BertModel", figures)
+
+
+# GPT-2
+
+GPT_WORDS = ["The cat sat on the mat, didn't it?", "naïve 狗 ☕", "a dog<|endoftext|>Once upon"]
+GPT_GRID = [
+    {},
+    {"n_inner": 12, "activation_function": "relu"},
+    {"scale_attn_weights": False, "activation_function": "gelu"},
+    {"scale_attn_by_inverse_layer_idx": True, "n_layer": 4},
+    {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True, "n_head": 4},
+    {"layer_norm_epsilon": 1e-2, "activation_function": "silu"},
+    {"activation_function": "quick_gelu", "n_head": 1, "n_embd": 24},
+    {"activation_function": "gelu_pytorch_tanh", "n_positions": 64},
+    {"activation_function": "tanh", "n_layer": 1, "reorder_and_upcast_attn": True},
+    {"resid_pdrop": 0.3, "embd_pdrop": 0.0, "attn_pdrop": 0.2},
+]
+
+
+@pytest.fixture(scope="module")
+def gpt2_folder(transformers, tmp_path_factory):
+    """A GPT-2 of the published size, 124 million weights, as Hugging Face draws them; with the real vocabulary."""
+    import torch
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("gpt2")
+    transformers.GPT2LMHeadModel(transformers.GPT2Config()).save_pretrained(folder)
+    BytePairTokenizer.from_preset("gpt2-vocabulary").save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def review_starts():
+    """The beginnings of 20 reviews, of different lengths."""
+    tokenizer = BytePairTokenizer.from_preset("gpt2-vocabulary")
+    return [tokenizer.encode(text)[: 5 + index] for index, text in enumerate(reviews.imdb().test.texts[:20])]
+
+
+def gpt2_inputs(batch):
+    import torch
+
+    names = {"input_ids": "token_ids", "attention_mask": "padding_mask"}
+    return {theirs: torch.from_numpy(batch[ours]).long() for theirs, ours in names.items()}
+
+
+def run_gpt2(model, batch):
+    import torch
+
+    with torch.no_grad():
+        return model.eval()(**gpt2_inputs(batch))
+
+
+def test_gpt2_of_the_published_size(transformers, gpt2_folder, figures):
+    lm = GPT2CausalLM.from_preset(gpt2_folder)
+    assert lm.count_params() > 124e6
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(gpt2_folder)
+    between, our_error, their_error = [], [], []
+    texts = reviews.imdb().test.texts[:8]
+    batches = [lm.tokenizer(texts[start : start + 4], max_length=length) for start, length in ((0, 64), (4, 200))]
+    outputs = [run_gpt2(theirs, batch).logits.numpy() for batch in batches]
+    theirs = theirs.double()
+    for batch, their_logits in zip(batches, outputs, strict=True):
+        tokens = batch["padding_mask"] == 1
+        exact = run_gpt2(theirs, batch).logits.numpy()[tokens]
+        logits, their_logits = np.asarray(lm(batch)["logits"])[tokens], their_logits[tokens]
+        between.append(difference(logits, their_logits))
+        our_error.append(difference(logits, exact))
+        their_error.append(difference(their_logits, exact))
+    figures["logits of GPT-2, 124 M weights, ours against Hugging Face"] = max(between)
+    figures["… ours against float64"] = max(our_error)
+    figures["… Hugging Face against float64"] = max(their_error)
+    assert max(between) < 5e-5
+    assert max(our_error) < 2 * max(their_error)
+
+
+def test_gpt2_continues_as_there(transformers, gpt2_folder, review_starts):
+    import torch
+
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(gpt2_folder).eval()
+    ours = GPT2CausalLM.from_preset(gpt2_folder).generate(review_starts, 16, ignore_end=True)
+    for prompt, continuation in zip(review_starts, ours, strict=True):
+        inputs = torch.tensor([prompt])
+        expected = theirs.generate(
+            inputs, attention_mask=torch.ones_like(inputs), do_sample=False, min_new_tokens=16, max_new_tokens=16
+        )
+        assert continuation == expected[0, len(prompt) :].tolist()
+
+
+def random_gpt2(transformers, model_class, config, folder, **sizes):
+    """With weights so large that every part matters, and a tokenizer, written into a folder."""
+    import torch
+
+    torch.manual_seed(0)
+    tokenizer = BytePairTokenizer.train(GPT_WORDS * 2, 280)
+    sizes = {
+        "n_layer": 2,
+        "n_head": 2,
+        "n_embd": 16,
+        "n_positions": 48,
+        "vocab_size": tokenizer.vocabulary_size,
+    } | sizes
+    special = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.end_token_id)
+    model = getattr(transformers, model_class)(transformers.GPT2Config(**sizes | special | config))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.15)
+    model.save_pretrained(folder)
+    tokenizer.save(folder)
+    return model.eval()
+
+
+def compare_gpt2(ours, theirs, where, figures):
+    batch = getattr(ours, "backbone", ours).tokenizer(GPT_WORDS)
+    name, key = ("logits", "logits") if hasattr(ours, "backbone") else ("sequence_output", "last_hidden_state")
+    figures[where] = max(difference(ours(batch)[name], run_gpt2(theirs, batch)[key]), figures.get(where, 0))
+    assert figures[where] < 1e-5
+
+
+@pytest.mark.parametrize("config", GPT_GRID, ids=lambda config: "-".join(map(str, config.values())) or "default")
+@pytest.mark.parametrize("model_class", ["GPT2Model", "GPT2LMHeadModel"])
+def test_import_and_export_of_gpt2(transformers, tmp_path, model_class, config, figures):
+    theirs = random_gpt2(transformers, model_class, config, tmp_path / "theirs")
+    ours = (GPT2 if model_class == "GPT2Model" else GPT2CausalLM).from_preset(tmp_path / "theirs")
+    compare_gpt2(ours, theirs, f"imported {model_class}", figures)
+
+    for weight in ours.trainable_weights:  # so that what comes back is what was saved
+        weight.assign(weight * 0.9)
+    ours.save_to_preset(tmp_path / "ours")
+    loaded, report = getattr(transformers, model_class).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(report.values()), report
+    compare_gpt2(ours, loaded, f"exported {model_class}", figures)
+    for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop", "eos_token_id", "bos_token_id"):
+        assert getattr(loaded.config, name) == getattr(theirs.config, name), name
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")(GPT_WORDS)["input_ids"] == [
+        getattr(ours, "backbone", ours).tokenizer.encode(text) for text in GPT_WORDS
+    ]
+
+
+def test_keras_hub_on_the_same_gpt2(transformers, tmp_path, figures):
+    keras_hub = pytest.importorskip("keras_hub")
+    random_gpt2(transformers, "GPT2LMHeadModel", {}, tmp_path)
+    ours, theirs = GPT2.from_preset(tmp_path), keras_hub.models.GPT2Backbone.from_preset(str(tmp_path))
+    batch = ours.tokenizer(GPT_WORDS)
+    figures["sequence output of GPT-2, ours against KerasHub"] = error = difference(
+        ours(batch)["sequence_output"], theirs(batch)
+    )
+    assert error < 1e-5
+
+
+@pytest.mark.parametrize(("beams", "length_penalty"), [(2, 1.0), (4, 0.3), (3, 2.0)])
+def test_beams_find_what_they_find_there(transformers, tmp_path, beams, length_penalty):
+    import torch
+
+    theirs = random_gpt2(transformers, "GPT2LMHeadModel", {"eos_token_id": 5}, tmp_path, vocab_size=280)
+    lm, rng = GPT2CausalLM.from_preset(tmp_path), np.random.default_rng(0)
+    lm.backbone.tokenizer.end_token_id = 5  # a likelier token, so that beams do end
+    prompts = [rng.integers(6, 280, length).tolist() for length in range(1, 11)]
+    ours = lm.generate(prompts, 8, BeamSearch(beams, length_penalty))
+    assert any(len(row) < 8 for row in ours)
+    for prompt, continuation in zip(prompts, ours, strict=True):
+        inputs = torch.tensor([prompt])
+        options = {"num_beams": beams, "length_penalty": length_penalty, "early_stopping": "never"}
+        expected = theirs.generate(
+            inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=8, pad_token_id=0, do_sample=False, **options
+        )
+        expected = expected[0, len(prompt) :].tolist()
+        assert continuation == (expected[: expected.index(5)] if 5 in expected else expected)
+
+
+def test_samplers_draw_from_the_distributions_there(transformers):
+    import torch
+    from transformers.generation import logits_process
+
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(8, 400)).astype("float32") * 3
+    prompt = rng.integers(0, 400, (8, 30))
+    seen = np.zeros((8, 400), bool)
+    seen[np.arange(8)[:, None], prompt] = True
+    for sampler, processors in (
+        (Sampler(0.7), [logits_process.TemperatureLogitsWarper(0.7)]),
+        (TopK(20), [logits_process.TopKLogitsWarper(20)]),
+        (TopP(0.8), [logits_process.TopPLogitsWarper(0.8)]),
+        (MinP(0.1), [logits_process.MinPLogitsWarper(0.1)]),
+        (Sampler(repetition_penalty=1.7), [logits_process.RepetitionPenaltyLogitsProcessor(1.7)]),
+        (
+            Sampler(1.5, top_k=50, top_p=0.9, min_p=0.05, repetition_penalty=0.8),
+            [
+                logits_process.RepetitionPenaltyLogitsProcessor(0.8),
+                logits_process.TemperatureLogitsWarper(1.5),
+                logits_process.TopKLogitsWarper(50),
+                logits_process.TopPLogitsWarper(0.9),
+                logits_process.MinPLogitsWarper(0.05),
+            ],
+        ),
+    ):
+        scores = torch.from_numpy(logits)
+        for processor in processors:
+            scores = processor(torch.from_numpy(prompt), scores)
+        probabilities = np.asarray(sampler.probabilities(logits, seen))
+        assert difference(probabilities, scores.softmax(-1)) < 1e-6
+        assert np.array_equal(probabilities > 0, scores.numpy() > -np.inf)

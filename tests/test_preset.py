@@ -1,6 +1,7 @@
 """Presets: by a registry name, from a folder, from the hub; and back into a folder."""
 
 import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from layer_checks import compiled, same, to_numpy
 
 from course_lib import Bert, BertConfig, BertPretrainer, WordPieceTokenizer
+from course_lib.checkpoints.files import read_tensors
 from course_lib.data import assets
 from course_lib.heads import SentenceEncoder
 from course_lib.preset import locate
@@ -40,6 +42,16 @@ def test_where_presets_are(tmp_path, monkeypatch):
     assert locate("all-MiniLM-L6-v2") == assets.fetch("all-MiniLM-L6-v2")
     monkeypatch.chdir(GOLDEN)
     assert locate("bert") == pathlib.Path("bert"), "a folder comes before a name of the registry"
+
+
+@pytest.mark.one_backend
+def test_our_own_weights_go_by_the_name_of_their_folder(tmp_path, monkeypatch):
+    ours = shutil.copytree(GOLDEN / "bert", tmp_path / "weights" / "tiny")
+    shutil.copy(assets.data_folder() / "registry.toml", tmp_path)
+    monkeypatch.setattr(assets, "data_folder", lambda: tmp_path)
+    assert locate("tiny") == locate(pathlib.Path("tiny")) == ours
+    with pytest.raises(ValueError, match=r"one of \[.*'tiny'.*\]; got 'tinny'"):
+        locate("tinny")
 
 
 @pytest.mark.one_backend
@@ -93,6 +105,16 @@ def test_a_task_saves_and_loads_with_its_backbone_and_tokenizer(task, tmp_path):
     assert again.backbone.config == model.backbone.config
     assert again.backbone.tokenizer.lowercase is False
     same(compiled(Bert.from_preset(tmp_path))(inputs), compiled(model.backbone)(inputs), tolerance=0)
+
+
+@pytest.mark.one_backend
+def test_weights_are_saved_in_the_precision_that_is_asked_for(tmp_path):
+    bert = Bert.from_preset(GOLDEN / "bert")
+    bert.save_to_preset(tmp_path, dtype="float16")
+    rounded = {name: array.astype("float16") for name, array in read_tensors(GOLDEN / "bert").items()}
+    written = read_tensors(tmp_path)
+    assert {array.dtype.name for array in written.values()} == {"float16"} and written.keys() == rounded.keys()
+    assert all(np.array_equal(array, rounded[name]) for name, array in written.items())
 
 
 def test_what_a_task_takes_beside_its_backbone():

@@ -6,7 +6,7 @@ import typing
 import keras
 import numpy as np
 import pytest
-from layer_checks import ATTENTION_MASK, LayerChecks, X, randomize, same, to_numpy
+from layer_checks import ATTENTION_MASK, LayerChecks, X, config_tells, randomize, same, to_numpy
 
 from course_lib.transformer import (
     Encoder,
@@ -61,6 +61,7 @@ def test_position_embeddings_stand_at_their_positions():
 
 
 def test_more_tokens_than_positions_are_refused_with_the_remedy():
+    assert PositionEmbedding(5)(X).shape == X.shape
     with pytest.raises(ValueError, match=r"at most 4 tokens.*got 5.*max_length=4"):
         PositionEmbedding(4)(X)
 
@@ -77,6 +78,13 @@ def test_sines_and_cosines_are_those_of_the_paper(max_wavelength):
     for position in (3, keras.ops.convert_to_tensor(3)):
         same(layer(X, position=position), X + expected)
     same(layer(X)[:, 3:], X[:, 3:] + expected[:2])
+
+
+def test_far_positions_are_told_apart_in_low_precision():
+    """bfloat16 knows no odd numbers above 256: the angles are computed in float32."""
+    x = np.zeros((1, 5, 8), "float32")
+    low, high = (SinePositionEncoding(dtype=dtype)(x, position=1000) for dtype in ("bfloat16", "float32"))
+    same(low, high, tolerance=2**-8)
 
 
 def test_sines_and_cosines_need_an_even_width():
@@ -145,6 +153,13 @@ def test_dropout_is_drawn_in_training_only_and_anew_at_each_place():
     assert np.abs(first - second).max() > 0.1 and np.abs(first - to_numpy(block(X))).max() > 0.1
 
 
+def test_dropout_spares_the_residual_connection():
+    block = EncoderBlock(
+        2, 12, dropout=0.5, norm_first=True, kernel_initializer="zeros"
+    )  # so that sublayers give zeros
+    same(block(X, training=True), X, tolerance=0)
+
+
 def test_attention_dropout_reaches_the_attention_weights():
     keras.utils.set_random_seed(0)
     block = EncoderBlock(2, 12, attention_dropout=0.5)
@@ -152,6 +167,17 @@ def test_attention_dropout_reaches_the_attention_weights():
     _, dropped = block(X, return_attention=True, training=True)
     same(weights, dropped)  # the weights that are returned are those before dropout,
     assert np.abs(to_numpy(block(X, training=True)) - to_numpy(block(X))).max() > 0.01  # those used are not
+
+
+@pytest.mark.one_backend
+def test_configs_tell_every_argument():
+    config_tells(lambda **kwargs: PositionEmbedding(6, **kwargs), embeddings_initializer="zeros")
+    config_tells(SinePositionEncoding, max_wavelength=100)
+    dense = {"activation": "tanh", "kernel_initializer": "zeros"}
+    config_tells(lambda **kwargs: FeedForward(12, **kwargs), **dense)
+    block = dense | {"dropout": 0.1, "attention_dropout": 0.2, "norm_first": True, "layer_norm_epsilon": 0.1}
+    config_tells(lambda **kwargs: EncoderBlock(2, 12, **kwargs), **block)
+    config_tells(lambda **kwargs: Encoder(2, 2, 12, **kwargs), **block)
 
 
 def test_an_encoder_without_blocks_is_refused():

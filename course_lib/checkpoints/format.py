@@ -7,6 +7,7 @@ a head that the model does not have, or refused.
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -23,12 +24,15 @@ class Tensor:
         path: attributes from our backbone or task to the variable, such as "encoder.blocks.0.attention.query.kernel".
         transposed: whether the foreign matrix is (out, in), as PyTorch's linear layers store it.
         in_backbone: whether the path starts at the backbone, not at the task that stands on it.
+        part: (i, n) where the variable is the i-th of n equal parts of the foreign tensor, cut along its last axis;
+            the rows of the n parts follow each other.
     """
 
     name: str
     path: str
     transposed: bool = False
     in_backbone: bool = True
+    part: tuple[int, int] = (0, 1)
 
     def find(self, model):
         """The variable of this row.
@@ -46,6 +50,30 @@ class Tensor:
                 return None
         return found
 
+    def foreign_shape(self, variable):
+        """The shape of the foreign tensor.
+
+        Args:
+            variable: of this row.
+
+        Returns:
+            A tuple.
+        """
+        *rest, last = reversed(variable.shape) if self.transposed else variable.shape
+        return (*rest, last * self.part[1])
+
+    def ours(self, array):
+        """The variable's value.
+
+        Args:
+            array: the foreign tensor.
+
+        Returns:
+            An array in our layout.
+        """
+        array = np.split(array, self.part[1], axis=-1)[self.part[0]]
+        return array.T if self.transposed else array
+
 
 @dataclasses.dataclass(frozen=True)
 class Format:
@@ -58,6 +86,7 @@ class Format:
         values: our field → {foreign value: our value}, where values have other names here.
         fixed: foreign config entry → the only value that we compute.
         harmless: foreign config entries that do not change what a model computes.
+        buffers: regular expression of the names of tensors that are no weights, such as masks, and are not read.
         tensors: from our config's fields to the rows of the table.
         copies: from our config's fields to {a tensor's name: the name of the tensor that it must equal, or None if
             nothing is computed with it}.
@@ -71,6 +100,7 @@ class Format:
     values: Mapping[str, Mapping]
     fixed: Mapping[str, object]
     harmless: frozenset
+    buffers: str
     tensors: Callable
     copies: Callable
     optional: Callable
@@ -94,10 +124,10 @@ class Format:
         for name, array in read_tensors(folder).items():
             name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
             tensors[name] = array
-        rows = {row.name for row in self.tensors(fields)}
+        known = {row.name for row in self.tensors(fields)} | self.copies(fields).keys()
         if not any(name.startswith(self.prefix) for name in tensors):
-            tensors = {name if name in rows else self.prefix + name: array for name, array in tensors.items()}
-        tensors.pop(f"{self.prefix}embeddings.position_ids", None)  # 0, 1, 2, …: a buffer of old versions
+            tensors = {name if name in known else self.prefix + name: array for name, array in tensors.items()}
+        tensors = {name: array for name, array in tensors.items() if not re.fullmatch(self.buffers, name)}
         return fields | self.optional(tensors), tensors
 
     def _our_fields(self, config, path):
@@ -142,20 +172,18 @@ class Format:
             if array is None:
                 wrong.append(f"{row.name} is missing")
                 continue
-            array = array.T if row.transposed else array
-            found.append((variable, array))
             if array.dtype.kind in "biu":
                 wrong.append(f"{row.name} holds {array.dtype}, not floats")
-            if array.shape != tuple(variable.shape):
-                wrong.append(
-                    f"{row.name} has shape {tensors[row.name].shape}, not that of {row.path}, {variable.shape}"
-                )
+            if array.shape != row.foreign_shape(variable):
+                wrong.append(f"{row.name} has shape {array.shape}, not {row.foreign_shape(variable)}")
+            else:
+                found.append((variable, row.ours(array)))
         for copy, original in copies.items():
             if copy in tensors and original in tensors and not np.array_equal(tensors[copy], tensors[original]):
                 wrong.append(f"{copy} differs from {original}, to which it is tied")
         wrong += [f"{name} is unused" for name in tensors.keys() - {row.name for row in rows} - copies.keys()]
         if wrong:
-            raise ValueError(f"Expected a checkpoint for {type(model).__name__}; {'; '.join(sorted(wrong)[:20])}.")
+            raise ValueError(f"Expected a checkpoint for {type(model).__name__}; {'; '.join(sorted({*wrong})[:20])}.")
         for variable, array in found:
             variable.assign(array)
 
@@ -189,7 +217,8 @@ class Format:
                 if array.dtype.kind in "biu":
                     raise ValueError(f"Expected floats in {row.path}; got {array.dtype}. Save before you quantize.")
                 name = row.name if hasattr(model, "backbone") else row.name.removeprefix(self.prefix)
-                tensors[name] = np.ascontiguousarray(array.T if row.transposed else array, dtype)
+                tensors.setdefault(name, []).append(array.T if row.transposed else array)
+        tensors = {name: np.ascontiguousarray(np.concatenate(parts, -1), dtype) for name, parts in tensors.items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "model.safetensors.index.json").unlink(missing_ok=True)  # of shards that were there before
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

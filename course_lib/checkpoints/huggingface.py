@@ -5,7 +5,7 @@ import pathlib
 from course_lib.checkpoints.files import read_json
 from course_lib.checkpoints.format import Format, Tensor
 
-_HARMLESS = frozenset(  # do not change what an encoder computes
+HARMLESS = frozenset(  # do not change what a model computes
     {
         "_attn_implementation_autoset",
         "_commit_hash",
@@ -47,6 +47,30 @@ _HARMLESS = frozenset(  # do not change what an encoder computes
         "use_return_dict",
     }
 )
+FIXED = {  # what no model here computes otherwise
+    "is_encoder_decoder": False,
+    "add_cross_attention": False,
+    "chunk_size_feed_forward": 0,
+    "pruned_heads": {},
+    "cross_attention_hidden_size": None,
+    "quantization_config": None,
+}
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_approximate",
+    "gelu_fast": "gelu_approximate",
+    "gelu_pytorch_tanh": "gelu_approximate",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "relu6": "relu6",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+    "mish": "mish",
+    "linear": "linear",
+}
 _SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
@@ -205,12 +229,32 @@ def _byte_pair_of_json(path):
     return model["vocab"], merges
 
 
-def _linear(name, path, **place):
+def linear(name, path, **place):
+    """The rows of a dense layer.
+
+    Args:
+        name: the foreign layer's.
+        path: of ours.
+        **place: more of each `Tensor`.
+
+    Yields:
+        Tensors.
+    """
     yield Tensor(f"{name}.weight", f"{path}.kernel", transposed=True, **place)
     yield Tensor(f"{name}.bias", f"{path}.bias", **place)
 
 
-def _norm(name, path, **place):
+def norm(name, path, **place):
+    """The rows of a layer norm.
+
+    Args:
+        name: the foreign layer's.
+        path: of ours.
+        **place: more of each `Tensor`.
+
+    Yields:
+        Tensors.
+    """
     yield Tensor(f"{name}.weight", f"{path}.gamma", **place)
     yield Tensor(f"{name}.bias", f"{path}.beta", **place)
 
@@ -219,26 +263,26 @@ def _bert_tensors(fields):
     yield Tensor("bert.embeddings.word_embeddings.weight", "token_embedding.embeddings")
     yield Tensor("bert.embeddings.position_embeddings.weight", "position_embedding.embeddings")
     yield Tensor("bert.embeddings.token_type_embeddings.weight", "segment_embedding.embeddings")
-    yield from _norm("bert.embeddings.LayerNorm", "embedding_norm")
+    yield from norm("bert.embeddings.LayerNorm", "embedding_norm")
     for index in range(fields["num_layers"]):
         name, path = f"bert.encoder.layer.{index}", f"encoder.blocks.{index}"
         for part in ("query", "key", "value"):
-            yield from _linear(f"{name}.attention.self.{part}", f"{path}.attention.{part}")
-        yield from _linear(f"{name}.attention.output.dense", f"{path}.attention.output_projection")
-        yield from _norm(f"{name}.attention.output.LayerNorm", f"{path}.attention_norm")
-        yield from _linear(f"{name}.intermediate.dense", f"{path}.feed_forward.intermediate")
-        yield from _linear(f"{name}.output.dense", f"{path}.feed_forward.output_projection")
-        yield from _norm(f"{name}.output.LayerNorm", f"{path}.feed_forward_norm")
-    yield from _linear("bert.pooler.dense", "pooler")
+            yield from linear(f"{name}.attention.self.{part}", f"{path}.attention.{part}")
+        yield from linear(f"{name}.attention.output.dense", f"{path}.attention.output_projection")
+        yield from norm(f"{name}.attention.output.LayerNorm", f"{path}.attention_norm")
+        yield from linear(f"{name}.intermediate.dense", f"{path}.feed_forward.intermediate")
+        yield from linear(f"{name}.output.dense", f"{path}.feed_forward.output_projection")
+        yield from norm(f"{name}.output.LayerNorm", f"{path}.feed_forward_norm")
+    yield from linear("bert.pooler.dense", "pooler")
     head = {"in_backbone": False}
-    yield from _linear("cls.predictions.transform.dense", "masked_lm.dense", **head)
-    yield from _norm("cls.predictions.transform.LayerNorm", "masked_lm.norm", **head)
+    yield from linear("cls.predictions.transform.dense", "masked_lm.dense", **head)
+    yield from norm("cls.predictions.transform.LayerNorm", "masked_lm.norm", **head)
     if fields["tie_embeddings"]:
         yield Tensor("cls.predictions.bias", "masked_lm.bias", **head)
     else:
         yield Tensor("cls.predictions.decoder.weight", "masked_lm.projection.kernel", transposed=True, **head)
         yield Tensor("cls.predictions.decoder.bias", "masked_lm.bias", **head)
-    yield from _linear("cls.seq_relationship", "next_sentence", **head)
+    yield from linear("cls.seq_relationship", "next_sentence", **head)
 
 
 def _bert_copies(fields):
@@ -275,36 +319,15 @@ BERT = Format(
         "pad_token_id": ("pad_token_id", 0),
         "tie_word_embeddings": ("tie_embeddings", True),
     },
-    values={
-        "activation": {
-            "gelu": "gelu",
-            "gelu_python": "gelu",
-            "gelu_new": "gelu_approximate",
-            "gelu_fast": "gelu_approximate",
-            "gelu_pytorch_tanh": "gelu_approximate",
-            "quick_gelu": "quick_gelu",
-            "relu": "relu",
-            "relu6": "relu6",
-            "silu": "silu",
-            "swish": "silu",
-            "tanh": "tanh",
-            "sigmoid": "sigmoid",
-            "mish": "mish",
-            "linear": "linear",
-        }
-    },
+    values={"activation": ACTIVATIONS},
     fixed={
         "position_embedding_type": "absolute",
         "is_decoder": False,
-        "is_encoder_decoder": False,
-        "add_cross_attention": False,
-        "chunk_size_feed_forward": 0,
-        "pruned_heads": {},
         "pooler_type": "first_token_transform",
-        "cross_attention_hidden_size": None,
-        "quantization_config": None,
+        **FIXED,
     },
-    harmless=_HARMLESS,
+    harmless=HARMLESS,
+    buffers=r"bert\.embeddings\.position_ids",  # 0, 1, 2, …, in old versions
     tensors=lambda fields: tuple(_bert_tensors(fields)),
     copies=_bert_copies,
     optional=lambda names: {"pooler": any(name.startswith("bert.pooler.") for name in names)},

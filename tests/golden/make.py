@@ -1,4 +1,4 @@
-"""Made the folders beside it: tiny random BERTs as Hugging Face writes them, and what Hugging Face computes with them.
+"""Made the folders beside it: tiny random models as Hugging Face writes them, and what Hugging Face computes with them.
 
     python tests/golden/make.py
 
@@ -6,9 +6,11 @@ It needs the extra `parity` and the asset all-MiniLM-L6-v2. Each folder holds a 
 inputs and the outputs; `all-MiniLM-L6-v2.npz` holds a few numbers of the real model.
 """
 
+import json
 import pathlib
 
 import numpy as np
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -30,6 +32,10 @@ SIZES = {
 }
 
 
+GPT_TEXTS = ["The cat sat on my mat, didn't it?", "a dog", "naïve 狗 ☕<|endoftext|>Once"]
+GPT_SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 40}
+
+
 def main():
     save("bert", transformers.BertModel)
     save("bert-without-pooler", transformers.BertModel, {"add_pooling_layer": False}, hidden_act="relu")
@@ -38,6 +44,11 @@ def main():
     save("masked-lm-untied", transformers.BertForMaskedLM, tie_word_embeddings=False, hidden_act="quick_gelu")
     save("pretraining", transformers.BertForPreTraining, tokenizer={"do_lower_case": False}, hidden_size=12)
     as_in_2019(save("pretraining-in-old-names", transformers.BertForPreTraining, hidden_act="silu"))
+    save_gpt2("gpt2", transformers.GPT2Model, n_inner=12)
+    as_openai_published(save_gpt2("gpt2-as-published", transformers.GPT2Model))
+    scales = {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True}
+    odd = {"n_layer": 3, "n_head": 4, "activation_function": "relu", "layer_norm_epsilon": 0.05, **scales}
+    save_gpt2("gpt2-causal-lm", transformers.GPT2LMHeadModel, **odd)
     real()
 
 
@@ -73,6 +84,81 @@ def save(name, model_class, arguments=None, tokenizer=None, shard_size="1GB", **
     expected = {key: value.numpy() for key, value in expected.items() if value is not None}
     np.savez_compressed(folder / "expected.npz", **{key: compact(value) for key, value in expected.items()})
     return folder
+
+
+def save_gpt2(name, model_class, **config):
+    """The same for GPT-2; of the logits, those of every eighth token; and what greedy search adds to the first text."""
+    torch.manual_seed(sum(name.encode()))
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=270, initial_alphabet=alphabet, show_progress=False)
+    bpe.train_from_iterator([*TEXTS, *PAIRS, *GPT_TEXTS], trainer)
+    learned = json.loads(bpe.to_str())["model"]
+    vocabulary = learned["vocab"] | {"<|endoftext|>": len(learned["vocab"])}
+    tokenizer = transformers.GPT2Tokenizer(vocab=vocabulary, merges=[tuple(merge) for merge in learned["merges"]])
+    tokenizer.save_pretrained(folder)
+
+    end = vocabulary["<|endoftext|>"]
+    special = {"vocab_size": len(vocabulary), "bos_token_id": end, "eos_token_id": end}
+    config = transformers.GPT2Config(**GPT_SIZES | special | config, attn_implementation="eager")
+    model = model_class(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.4)
+    model.save_pretrained(folder)
+
+    tokenizer.pad_token = "<|endoftext|>"
+    inputs = tokenizer(GPT_TEXTS, padding=True, return_tensors="pt")
+    first = tokenizer(GPT_TEXTS[0], return_tensors="pt")
+    whole = transformers.GPT2LMHeadModel(config).eval()
+    whole.transformer.load_state_dict(getattr(model, "transformer", model).state_dict())
+    with torch.no_grad():
+        outputs = model(**inputs, output_hidden_states=True, output_attentions=True)
+        logits = whole(**inputs).logits
+        greedy = whole.generate(**first, max_new_tokens=8, do_sample=False, pad_token_id=end)
+    expected = {
+        "token_ids": inputs["input_ids"],
+        "padding_mask": inputs["attention_mask"],
+        "sequence_output": outputs.hidden_states[-1],
+        "hidden_states": torch.stack(outputs.hidden_states[:-1]),
+        "attention": torch.stack(outputs.attentions),
+        "logits": logits[..., ::8],
+        "greedy": greedy[0, first["input_ids"].shape[1] :],
+    }
+    np.savez_compressed(folder / "expected.npz", **{key: compact(value.numpy()) for key, value in expected.items()})
+    return folder
+
+
+def as_openai_published(folder):
+    """Writes tensors, config and vocabulary as they lie in the hub's openai-community/gpt2."""
+    tensors = load_file(folder / "model.safetensors")
+    positions = GPT_SIZES["n_positions"]
+    for layer in range(GPT_SIZES["n_layer"]):
+        tensors[f"h.{layer}.attn.bias"] = torch.tril(torch.ones(positions, positions))[None, None]
+        tensors[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    newer = {
+        "add_cross_attention",
+        "dtype",
+        "n_inner",
+        "pad_token_id",
+        "reorder_and_upcast_attn",
+        "tie_word_embeddings",
+    }
+    newer |= {"scale_attn_by_inverse_layer_idx", "scale_attn_weights", "transformers_version", "use_cache"}
+    config = {name: value for name, value in config.items() if name not in newer}
+    config |= {"architectures": ["GPT2LMHeadModel"], "n_ctx": positions}
+    config["task_specific_params"] = {"text-generation": {"do_sample": True, "max_length": 50}}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8")
+    merges = "".join(f"{first} {second}\n" for first, second in model["merges"])
+    (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
 
 
 def compact(array):

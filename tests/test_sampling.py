@@ -1,0 +1,203 @@
+"""Samplers: each is its formula, sorted and cut in NumPy, and its draws have that distribution."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from keras import ops
+from layer_checks import same, to_numpy
+
+from course_lib.sampling import BeamSearch, Greedy, MinP, Sampler, TopK, TopP, choose, distribution, penalize
+
+rng = np.random.default_rng(0)
+LOGITS = rng.normal(size=(4, 50)).astype("float32") * 3
+
+
+def softmax(x):
+    x = np.exp(x - x.max())
+    return x / x.sum()
+
+
+def reference(logits, temperature=1.0, top_k=None, top_p=None, min_p=None):
+    """One row, by sorting, in float64; a token as likely as the last that stays, stays."""
+    p = softmax(np.asarray(logits, "float64") / temperature)
+    if top_k is not None:
+        p = np.where(p >= np.sort(p)[::-1][min(top_k, len(p)) - 1], p, 0)
+        p /= p.sum()
+    if top_p is not None:
+        order = np.argsort(-p, kind="stable")
+        kept = np.count_nonzero(np.cumsum(p[order]) < top_p * (1 - 1e-9)) + 1
+        p = np.where(p >= p[order[min(kept, len(p)) - 1]], p, 0)
+        p /= p.sum()
+    if min_p is not None:
+        p = np.where(p >= min_p * p.max(), p, 0)
+    return p / p.sum()
+
+
+CUTS = [
+    {},
+    {"temperature": 0.3},
+    {"temperature": 2.5},
+    {"top_k": 1},
+    {"top_k": 7},
+    {"top_k": 1000},
+    {"top_p": 0.1},
+    {"top_p": 0.9},
+    {"top_p": 1.0},
+    {"min_p": 0.0},
+    {"min_p": 0.05},
+    {"min_p": 1.0},
+    {"temperature": 1.7, "top_k": 20, "top_p": 0.8, "min_p": 0.1},
+]
+
+
+@pytest.mark.parametrize("cuts", CUTS, ids=str)
+def test_each_distribution_is_its_formula(cuts):
+    expected = np.stack([reference(row, **cuts) for row in LOGITS])
+    outputs = to_numpy(distribution(LOGITS, **cuts))
+    same(outputs, expected, tolerance=2e-6)
+    assert np.array_equal(outputs > 1e-12, expected > 1e-12), "the same tokens are cut"
+    same(Sampler(**cuts).probabilities(LOGITS), outputs, tolerance=1e-6)
+
+
+def test_by_hand():
+    """Probabilities of 1/2, 1/4, 1/8, 1/8."""
+    logits = np.log([[0.5, 0.25, 0.125, 0.125]]).astype("float32")
+    for sampler, expected in (
+        (Sampler(), [1 / 2, 1 / 4, 1 / 8, 1 / 8]),
+        (Sampler(0.5), np.array([16, 4, 1, 1]) / 22),
+        (TopK(2), [2 / 3, 1 / 3, 0, 0]),
+        (TopK(3), [1 / 2, 1 / 4, 1 / 8, 1 / 8]),  # two are third
+        (TopP(0.6), [2 / 3, 1 / 3, 0, 0]),
+        (TopP(0.4), [1, 0, 0, 0]),
+        (MinP(0.4), [2 / 3, 1 / 3, 0, 0]),
+        (TopP(0.6, top_k=1), [1, 0, 0, 0]),
+        (TopP(0.6, temperature=1e6), [1 / 4] * 4),  # three would be enough, but two are third
+    ):
+        same(sampler.probabilities(logits), np.array([expected]), tolerance=2e-4)
+        assert np.array_equal(to_numpy(sampler.probabilities(logits))[0] == 0, np.array(expected) == 0)
+
+
+@settings(max_examples=30)
+@given(arrays.arrays("int32", 30, elements=st.integers(-200, 200)), st.integers(1, 30), st.floats(0.01, 1))
+def test_cuts_keep_the_fewest_that_are_enough(numbers, k, p):
+    logits = (numbers / 4).astype("float32")
+    for sampler in (TopK(k), TopP(p)):
+        probabilities, full = to_numpy(sampler.probabilities(logits)), softmax(logits.astype("float64"))
+        kept = probabilities > 0
+        assert np.isclose(probabilities.sum(), 1, atol=1e-5)
+        lowest = logits[kept].min()
+        assert not kept[logits < lowest].any() and np.count_nonzero(kept) >= 1
+        without_lowest = kept & (logits > lowest)  # is not enough, or there is nothing to take away
+        if sampler.top_k:
+            assert np.count_nonzero(without_lowest) < k
+            assert np.count_nonzero(kept) >= min(k, np.count_nonzero(logits > logits.max() - 80))
+        else:
+            assert full[without_lowest].sum() < p + 1e-5 and full[kept].sum() > p - 1e-5
+
+
+def test_a_vocabulary_as_large_as_that_of_gpt2():
+    logits = np.random.default_rng(1).normal(size=50257).astype("float32")
+    for cuts in ({"top_k": 40}, {"top_p": 0.9}):
+        expected = reference(logits, **cuts)
+        outputs = to_numpy(distribution(logits, **cuts))
+        assert abs(np.count_nonzero(outputs) - np.count_nonzero(expected)) <= 5  # sums of 50,000 numbers in float32
+        same(outputs, expected, tolerance=1e-6)
+
+
+def test_extreme_logits():
+    logits = np.array([[0.0, 1e4, -1e4, 9999.0], [-np.inf, 0.0, -np.inf, 0.0]], "float32")
+    for sampler in (Sampler(), Sampler(1e-6), Sampler(1e6), TopK(2), TopP(0.99), MinP(0.1)):
+        probabilities = to_numpy(sampler.probabilities(logits))
+        assert np.isfinite(probabilities).all() and np.allclose(probabilities.sum(-1), 1)
+        assert np.all(probabilities[1] == [0, 0.5, 0, 0.5])
+
+
+def test_a_repetition_is_made_less_likely():
+    logits = np.array([[2.0, -2.0, 2.0, -2.0]], "float32")
+    seen = np.array([[True, True, False, False]])
+    same(penalize(logits, seen, 2.0), np.array([[1.0, -4.0, 2.0, -2.0]]))
+    same(Sampler(repetition_penalty=2.0).probabilities(logits, seen), softmax(np.array([[1.0, -4, 2, -2]])))
+    same(Sampler(repetition_penalty=1.0).probabilities(logits, seen), Sampler().probabilities(logits))
+    for penalty, expected in ((None, 0), (2.0, 2), (0.9, 0)):
+        token = choose(logits, None, seen, Greedy(repetition_penalty=penalty).settings)
+        assert ops.convert_to_numpy(token).tolist() == [expected]
+
+
+def draw(sampler, logits, uniform, seen=None):
+    logits = np.repeat(logits[None], len(uniform), axis=0)
+    tokens = choose(ops.convert_to_tensor(logits), ops.convert_to_tensor(uniform[:, None]), seen, sampler.settings)
+    assert keras.backend.standardize_dtype(tokens.dtype) == "int32"
+    return ops.convert_to_numpy(tokens)
+
+
+@pytest.mark.parametrize(
+    "sampler", [Sampler(), Sampler(0.5), TopK(5), TopP(0.7), MinP(0.2), TopP(0.8, temperature=2.0, top_k=10)], ids=repr
+)
+def test_draws_have_that_distribution(sampler):
+    """A chi-square test over the tokens that are not too rare, at a level of one in 10,000."""
+    from scipy import stats
+
+    expected = reference(
+        LOGITS[0],
+        **{name: float(value) for name, value in sampler.settings.items() if name != "top_k"}
+        | ({"top_k": sampler.top_k} if sampler.top_k else {}),
+    )
+    uniform = np.random.default_rng(2).random(4000, "float32")
+    counts = np.bincount(draw(sampler, LOGITS[0], uniform), minlength=50)
+    assert counts[expected == 0].sum() == 0
+    common = expected * len(uniform) >= 5
+    observed = [*counts[common], counts[~common].sum()]
+    awaited = [*(expected[common] * len(uniform)), expected[~common].sum() * len(uniform)]
+    if awaited[-1] == 0:
+        observed, awaited = observed[:-1], awaited[:-1]
+    assert stats.chisquare(observed, np.array(awaited) * sum(observed) / sum(awaited)).pvalue > 1e-4
+
+
+def test_the_ends_of_the_unit_interval_draw_tokens_that_are_left():
+    logits = np.array([-np.inf, 0.0, 1.0, -np.inf], "float32")
+    edges = np.array([0.0, 0.999, np.nextafter(np.float32(1), np.float32(0))], "float32")
+    for sampler in (Sampler(), TopK(2), TopP(1.0)):
+        assert draw(sampler, logits, edges).tolist() == [1, 2, 2]
+
+
+def test_greedy_takes_the_first_of_the_most_likely():
+    logits = np.array([[0.0, 3.0, 3.0], [-1.0, -2.0, -3.0]], "float32")
+    assert ops.convert_to_numpy(choose(logits, None, None, Greedy().settings)).tolist() == [1, 0]
+
+
+@pytest.mark.one_backend
+def test_samplers_are_values():
+    assert TopP(0.9, temperature=0.8) == TopP(0.9, temperature=0.8) != TopP(0.9)
+    assert "top_p=0.9" in repr(TopP(0.9)) and repr(TopP(0.9)).startswith("TopP(")
+    assert Sampler(top_k=3, min_p=0.1).settings.keys() == {"temperature", "top_k", "min_p"}
+    assert Greedy().settings == {} and BeamSearch(3).num_beams == 3
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Sampler(temperature=0), r"temperature above 0; got 0\. Greedy\(\) takes the most likely token"),
+        (lambda: TopP(0.9, temperature=-1), r"temperature above 0; got -1"),
+        (lambda: Sampler(float("nan")), r"temperature above 0; got nan"),
+        (lambda: Sampler(1e-60), r"temperature above 0; got 1e-60"),
+        (lambda: Sampler(None), r"temperature above 0; got None"),
+        (lambda: TopP(0), r"top_p in \(0, 1\]; got 0"),
+        (lambda: TopP(1.01), r"top_p in \(0, 1\]; got 1.01"),
+        (lambda: TopP(float("nan")), r"top_p in \(0, 1\]; got nan"),
+        (lambda: TopK(0), r"top_k an integer of 1 or more; got 0"),
+        (lambda: TopK(2.5), r"top_k an integer of 1 or more; got 2.5"),
+        (lambda: MinP(-0.1), r"min_p in \[0, 1\]; got -0.1"),
+        (lambda: MinP(1.1), r"min_p in \[0, 1\]; got 1.1"),
+        (lambda: Greedy(0), r"repetition_penalty above 0; got 0"),
+        (lambda: Sampler(repetition_penalty=-1), r"repetition_penalty above 0; got -1"),
+        (lambda: BeamSearch(0), r"num_beams an integer of 1 or more; got 0"),
+        (lambda: BeamSearch(length_penalty=float("inf")), r"length_penalty to be a finite number; got inf"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
