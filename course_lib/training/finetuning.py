@@ -1,0 +1,110 @@
+"""Fine-tuning: labelled rows as batches that are cut to their longest row, and a fit that keeps the best epoch.
+
+After Devlin et al., 2019, https://arxiv.org/abs/1810.04805, appendix A.3. Shapes: n rows, T length, B batch.
+"""
+
+import keras
+import numpy as np
+
+from course_lib.objectives import CrossEntropy
+from course_lib.training.optimizers import AdamW
+from course_lib.training.schedules import WarmupLinearDecay
+
+_STEP = 8  # widths of batches are multiples of it, so that few different ones are compiled
+
+
+class Examples(keras.utils.PyDataset):
+    """Labelled rows for `fit`, those of like length together, so that little is computed for padding.
+
+    Args:
+        inputs: a dict of arrays with n rows, `padding_mask` (n, T) among them; those of that shape are cut.
+        labels: integers (n, …).
+        weights: floats (n, …) for the loss; 1 if None.
+        batch_size: B.
+        seed: of the order, which is another in each epoch; if None, the order is that of the lengths.
+
+    Raises:
+        ValueError: if there is no row, or the inputs, labels and weights differ in their number.
+    """
+
+    def __init__(self, inputs, labels, weights=None, batch_size=32, seed=None):
+        super().__init__()
+        labels = np.asarray(labels)
+        weights = np.ones(labels.shape, "float32") if weights is None else np.asarray(weights)
+        sizes = {len(array) for array in (*inputs.values(), labels, weights)}
+        if len(sizes) > 1 or 0 in sizes:
+            raise ValueError(f"Expected inputs, labels and weights of one number of rows; got {sorted(sizes)}.")
+        self.inputs, self.labels, self.weights, self.batch_size = inputs, labels, weights, batch_size
+        self.lengths = inputs["padding_mask"].sum(axis=1)
+        self.rng = None if seed is None else np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    @property
+    def num_batches(self):
+        """How many batches there are."""
+        return -(-len(self.labels) // self.batch_size)
+
+    def on_epoch_end(self):
+        """Puts the rows in another order: by length, equal lengths by chance, and the batches by chance."""
+        ties = np.arange(len(self.labels)) if self.rng is None else self.rng.permutation(len(self.labels))
+        noise = 0 if self.rng is None else self.rng.uniform(0, _STEP, len(self.labels))
+        order = np.lexsort((ties, self.lengths + noise))
+        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        if self.rng is not None:
+            middle = [batches[index] for index in 1 + self.rng.permutation(max(len(batches) - 2, 0))]
+            # The shortest and the longest come first: from two batches TensorFlow learns which axes vary.
+            batches = batches[:1] + batches[1:][-1:] + middle
+        self.batches = batches
+
+    def __getitem__(self, index):
+        rows = self.batches[index]
+        width = min(-(-self.lengths[rows].max() // _STEP) * _STEP, self.inputs["padding_mask"].shape[1])
+        shape = self.inputs["padding_mask"].shape
+        inputs = {
+            name: array[rows, :width] if array.shape == shape else array[rows] for name, array in self.inputs.items()
+        }
+        return inputs, self.labels[rows], self.weights[rows]
+
+
+def fine_tune(model, train, validation, learning_rate, epochs, weight_decay=0.01):
+    """Trains all weights of a classifier, and keeps those of the epoch with the lowest validation loss.
+
+    The learning rate rises for a tenth of the steps and falls to zero at the last.
+
+    Args:
+        model: a `TextClassifier` or `TokenClassifier`; it is compiled here.
+        train: `Examples`.
+        validation: `Examples`.
+        learning_rate: the peak.
+        epochs: how many.
+        weight_decay: of AdamW.
+
+    Returns:
+        A list with the validation loss of each epoch.
+    """
+    steps = epochs * train.num_batches
+    schedule = WarmupLinearDecay(learning_rate, steps // 10, steps)
+    model.compile(
+        AdamW(schedule, weight_decay=weight_decay, global_clipnorm=1.0), loss=CrossEntropy(), jit_compile=False
+    )
+    best = keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True)
+    history = model.fit(train, validation_data=validation, epochs=epochs, callbacks=[best], shuffle=False, verbose=0)
+    return [float(loss) for loss in history.history["val_loss"]]
+
+
+def logits_of(model, examples):
+    """A classifier's logits.
+
+    Args:
+        model: a `TextClassifier` or `TokenClassifier`.
+        examples: `Examples` without a seed.
+
+    Returns:
+        Floats (n, …, C), in the order of the rows that the examples were made of.
+    """
+    parts = [model.predict_on_batch(examples[index][0]) for index in range(examples.num_batches)]
+    found = np.concatenate([np.asarray(part) for part in parts])
+    order = np.concatenate(examples.batches)
+    logits = np.empty_like(found)
+    logits[order] = found
+    return logits

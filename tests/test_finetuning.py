@@ -1,0 +1,86 @@
+"""Batches cut to their longest row, and a fit that keeps the best epoch."""
+
+import keras
+import numpy as np
+import pytest
+from layer_checks import to_numpy
+
+from course_lib import Bert, BertConfig
+from course_lib.heads import TextClassifier
+from course_lib.training.finetuning import Examples, fine_tune, logits_of
+
+rng = np.random.default_rng(0)
+LENGTHS = rng.integers(2, 30, 50)
+IS_TOKEN = (np.arange(30) < LENGTHS[:, None]).astype("int32")
+INPUTS = {
+    "token_ids": rng.integers(3, 20, (50, 30)).astype("int32") * IS_TOKEN,
+    "padding_mask": IS_TOKEN,
+}
+LABELS = (INPUTS["token_ids"] == 7).any(axis=1).astype("int32")
+
+
+def classifier(seed=0):
+    keras.utils.set_random_seed(seed)
+    config = BertConfig(20, 1, 2, 16, 32, 30, dropout=0.0, attention_dropout=0.0, initializer_range=0.2)
+    return TextClassifier(Bert(config), ["without", "with"], dropout=0.0)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("seed", [None, 3])
+def test_each_row_comes_once_in_an_epoch_and_is_cut_to_the_longest_of_its_batch(seed):
+    numbers = np.arange(50)
+    examples = Examples(INPUTS | {"number": numbers}, LABELS, batch_size=8, seed=seed)
+    orders = []
+    for _ in range(3):
+        batches = [examples[index] for index in range(examples.num_batches)]
+        for inputs, labels, weights in batches:
+            rows, width = inputs["number"], inputs["token_ids"].shape[1]
+            longest = LENGTHS[rows].max()
+            assert longest <= width < longest + 8 and width in (8, 16, 24, 30)
+            np.testing.assert_array_equal(inputs["token_ids"], INPUTS["token_ids"][rows, :width])
+            np.testing.assert_array_equal(labels, LABELS[rows])
+            assert weights.shape == labels.shape and np.all(weights == 1)
+        orders.append(np.concatenate([inputs["number"] for inputs, _, _ in batches]))
+        assert sorted(orders[-1]) == list(numbers)
+        examples.on_epoch_end()
+    same = [np.array_equal(orders[0], order) for order in orders[1:]]
+    assert same == [seed is None] * 2
+    padding = sum(np.sum(1 - examples[index][0]["padding_mask"]) for index in range(examples.num_batches))
+    assert padding < 0.6 * np.sum(1 - IS_TOKEN)
+    again = Examples(INPUTS | {"number": numbers}, LABELS, batch_size=8, seed=seed)
+    assert np.array_equal(np.concatenate([again[i][0]["number"] for i in range(again.num_batches)]), orders[0])
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("count", [1, 8, 9, 16, 17, 24])
+def test_few_rows(count):
+    examples = Examples({name: array[:count] for name, array in INPUTS.items()}, LABELS[:count], None, 8, seed=0)
+    assert sum(len(examples[index][1]) for index in range(examples.num_batches)) == count
+
+
+@pytest.mark.one_backend
+def test_unequal_numbers_of_rows_are_refused():
+    with pytest.raises(ValueError, match=r"one number of rows; got \[49, 50\]"):
+        Examples(INPUTS, LABELS[1:])
+    with pytest.raises(ValueError, match="got .0."):
+        Examples({name: array[:0] for name, array in INPUTS.items()}, LABELS[:0])
+
+
+def test_a_fit_learns_and_keeps_the_best_epoch():
+    model, validation = classifier(), Examples(INPUTS, LABELS, batch_size=64)
+    losses = fine_tune(model, Examples(INPUTS, LABELS, batch_size=8, seed=0), validation, 1e-2, 8)
+    assert len(losses) == 8 and min(losses) < 0.3 < losses[0]
+    np.testing.assert_allclose(model.evaluate(validation, verbose=0), min(losses), rtol=1e-4)
+
+
+def test_a_rate_far_too_high_keeps_an_early_epoch():
+    model, validation = classifier(), Examples(INPUTS, 1 - LABELS, batch_size=64)  # which training moves away from
+    losses = fine_tune(model, Examples(INPUTS, LABELS, batch_size=8, seed=0), validation, 1e-2, 4)
+    assert losses[0] == min(losses) < losses[-1]
+    np.testing.assert_allclose(model.evaluate(validation, verbose=0), losses[0], rtol=1e-4)
+
+
+def test_logits_come_in_the_order_of_the_rows():
+    model = classifier()
+    expected = to_numpy(model(INPUTS))
+    np.testing.assert_allclose(logits_of(model, Examples(INPUTS, LABELS, batch_size=16)), expected, atol=1e-5)
