@@ -18,9 +18,21 @@ from layer_checks import to_numpy
 from safetensors.numpy import load_file
 
 from course_lib import BertPretrainer
-from course_lib.data import corpus
+from course_lib.data import assets, corpus
 from course_lib.training import checkpoint
-from course_lib.training.pretrain import RECIPES, Batches, Recipe, batch_maker, build, prepare, pretrain
+from course_lib.training.pretrain import (
+    RECIPES,
+    Batches,
+    Recipe,
+    batch_maker,
+    build,
+    locate,
+    main,
+    new_model,
+    prepare,
+    pretrain,
+    run_folder,
+)
 
 NOUNS = ("dog", "cat", "bird", "boat", "king", "song")
 TEXT = "\n\n".join(
@@ -213,6 +225,25 @@ def test_steps_that_end_between_checkpoints(documents, tmp_path):
 def test_a_vocabulary_smaller_than_the_alphabet(documents, tmp_path):
     with pytest.raises(ValueError, match="alphabet"):
         prepare(documents, dataclasses.replace(TINY, vocabulary_size=20), tmp_path)
+
+
+@pytest.mark.one_backend
+def test_a_recipe_that_starts_from_another_runs_that_first(documents, tmp_path, monkeypatch):
+    (tmp_path / "corpus.txt").write_text(TEXT)
+    second = dataclasses.replace(TINY, start="first", steps=6, seed=1)
+    monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path)
+    for name, recipe in {"first": TINY, "second": second}.items():
+        monkeypatch.setitem(RECIPES, name, recipe)
+    with pytest.raises(ValueError, match="first to be run first"):
+        locate("first")
+    monkeypatch.setattr(sys, "argv", ["pretrain", "second", "--corpus", str(tmp_path / "corpus.txt")])
+    main()
+    assert [len(read_log(run_folder(name))) for name in ("first", "second")] == [4, 2]
+    assert locate("second") == run_folder("second") / "preset"
+    first = BertPretrainer.from_preset(locate("first"))
+    start = new_model(second, first.backbone.tokenizer)
+    assert all(np.array_equal(*pair) for pair in zip(first.get_weights(), start.get_weights(), strict=True))
+    assert (run_folder("first") / "vocab.txt").read_text() == (run_folder("second") / "vocab.txt").read_text()
 
 
 @pytest.mark.one_backend

@@ -75,6 +75,17 @@ class SentencePairs:
         """How many tokens there are in the documents."""
         return len(self._tokens)
 
+    def counts(self, vocabulary_size):
+        """How often each token occurs in the documents.
+
+        Args:
+            vocabulary_size: V.
+
+        Returns:
+            int64 (V,).
+        """
+        return np.bincount(self._tokens, minlength=vocabulary_size)
+
     def draw(self, count, seed, step):
         """Draws pairs; what comes depends on the documents, a seed and a step alone.
 

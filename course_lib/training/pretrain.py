@@ -26,10 +26,9 @@ from course_lib.text.masking import Masking
 from course_lib.text.packing import pack_segments
 from course_lib.text.sentence_pairs import SentencePairs, split_sentences
 from course_lib.text.word_piece import WordPieceTokenizer
-from course_lib.training import checkpoint
+from course_lib.training import checkpoint, starts
 from course_lib.training.optimizers import AdamW
 from course_lib.training.schedules import WarmupLinearDecay
-from course_lib.transformer import SinePositionEncoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,8 @@ class Recipe:
         clip: highest norm of all gradients together.
         masking_rate: share of the tokens to predict.
         whole_words: whether the pieces of a word are masked together.
-        start: preset whose weights and vocabulary the run starts from; drawn and trained anew if None.
+        start: preset, or recipe of this module, whose weights and vocabulary the run starts from; both are made anew if
+            None.
         seed: of weights, batches, masks and dropout.
         dtype: policy of the layers.
         jit_compile: whether XLA compiles the step.
@@ -70,10 +70,10 @@ class Recipe:
     max_sequence_length: int = 128
     dropout: float = 0.0
     initializer_range: float = 0.05
-    length: int = 128
+    length: int = 64
     batch_size: int = 32
-    steps: int = 6_000
-    warmup_steps: int = 500
+    steps: int = 8_000
+    warmup_steps: int = 300
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -81,10 +81,10 @@ class Recipe:
     whole_words: bool = False
     start: str | None = None
     seed: int = 0
-    dtype: str = "mixed_bfloat16"
-    jit_compile: bool = False
+    dtype: str = "float32"
+    jit_compile: bool = True
     steps_per_checkpoint: int = 250
-    evaluation_steps: int = 16
+    evaluation_steps: int = 8
 
     @classmethod
     def read(cls, path):
@@ -114,7 +114,49 @@ class Recipe:
         return int(self.masking_rate * (self.length - 3) + 0.5)
 
 
-RECIPES = {"bert-mini": Recipe()}
+# Short rows first and longer ones after them, as Devlin et al. do; and a tenth of all that.
+_SHORT = Recipe()
+_LONG = Recipe(start="bert-mini-short", length=128, batch_size=16, steps=14_000, learning_rate=1.5e-3)
+_TENTH = {"warmup_steps": 100, "steps_per_checkpoint": 200}
+RECIPES = {
+    "bert-mini-short": _SHORT,
+    "bert-mini": _LONG,
+    "bert-mini-tenth-short": dataclasses.replace(_SHORT, steps=_SHORT.steps // 10, **_TENTH),
+    "bert-mini-tenth": dataclasses.replace(_LONG, start="bert-mini-tenth-short", steps=_LONG.steps // 10, **_TENTH),
+}
+
+
+def run_folder(name):
+    """Where a run is kept if no folder is given: in the cache of data.
+
+    Args:
+        name: of the recipe.
+
+    Returns:
+        A path.
+    """
+    return assets.cache_folder() / "pretraining" / name
+
+
+def locate(name):
+    """The folder of a preset, or of what a recipe of this module made.
+
+    Args:
+        name: a preset, as `course_lib.preset.locate` knows it, or a recipe.
+
+    Returns:
+        A path.
+
+    Raises:
+        ValueError: if there is no such preset, or the recipe has not been run to its end.
+        OSError: if the preset must be downloaded and no source is in reach.
+    """
+    folder = run_folder(name) / "preset"
+    if name not in RECIPES or (assets.data_folder() / "weights" / name).is_dir():
+        return preset.locate(name)
+    if not folder.is_dir():
+        raise ValueError(f"Expected the recipe {name} to be run first: {folder} is not there.")
+    return folder
 
 
 class Batches(keras.utils.PyDataset):
@@ -164,27 +206,44 @@ def batch_maker(pairs, tokenizer, recipe, seed):
     return batch_of
 
 
-def build(recipe, tokenizer):
-    """A new model, compiled.
+def new_model(recipe, tokenizer, counts=None):
+    """A model as training finds it.
 
     Args:
         recipe: a `Recipe`.
         tokenizer: a `WordPieceTokenizer`.
+        counts: int (V,), how often each token occurs in the corpus, for the scores to start from; even if None.
 
     Returns:
         A `BertPretrainer`.
     """
-    keras.utils.set_random_seed(recipe.seed)
     names = [field.name for field in dataclasses.fields(BertConfig) if hasattr(recipe, field.name)]
     fields = {name: getattr(recipe, name) for name in names} | {"vocabulary_size": tokenizer.vocabulary_size}
     config = BertConfig(**fields, attention_dropout=recipe.dropout)
     model = BertPretrainer(Bert(config, tokenizer, dtype=recipe.dtype), dtype=recipe.dtype)
     model.build()
-    # Learned positions that begin as sines: "one to the left" is then the same step everywhere, and found much sooner.
-    sines = SinePositionEncoding()(keras.ops.zeros((1, config.max_sequence_length, config.hidden_dim)))[0]
-    model.backbone.position_embedding.embeddings.assign(sines * config.initializer_range * 2**0.5)
     if recipe.start:
-        model.set_weights(BertPretrainer.from_preset(recipe.start).get_weights())
+        model.set_weights(BertPretrainer.from_preset(locate(recipe.start)).get_weights())
+        return model
+    starts.look_at_neighbours(model.backbone)
+    if counts is not None:
+        starts.score_by_frequency(model.masked_lm, counts)
+    return model
+
+
+def build(recipe, tokenizer, counts=None):
+    """A model as training finds it, its weights drawn with the recipe's seed, and compiled.
+
+    Args:
+        recipe: a `Recipe`.
+        tokenizer: a `WordPieceTokenizer`.
+        counts: int (V,), how often each token occurs in the corpus, for the scores to start from; even if None.
+
+    Returns:
+        A `BertPretrainer`.
+    """
+    keras.utils.set_random_seed(recipe.seed)
+    model = new_model(recipe, tokenizer, counts)
     schedule = WarmupLinearDecay(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
     optimizer = AdamW(schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
     optimizer.build(model.trainable_variables)
@@ -264,7 +323,7 @@ def prepare(documents, recipe, folder):
     if (folder / "vocab.txt").is_file():
         tokenizer = WordPieceTokenizer.from_preset(folder)
     elif recipe.start:
-        tokenizer = WordPieceTokenizer.from_preset(preset.locate(recipe.start))
+        tokenizer = WordPieceTokenizer.from_preset(locate(recipe.start))
     else:
         tokenizer = WordPieceTokenizer.train(documents.train, recipe.vocabulary_size)
         tokenizer.save(folder)
@@ -304,7 +363,7 @@ def pretrain(recipe, documents, folder, tensorboard=False):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer, train, held_out = prepare(documents, recipe, folder)
-    model = build(recipe, tokenizer)
+    model = build(recipe, tokenizer, train.counts(tokenizer.vocabulary_size))
     digest = hashlib.sha256((json.dumps(dataclasses.asdict(recipe)) + documents.sha256).encode()).hexdigest()
     path = folder / "checkpoint.safetensors"
     rows = checkpoint.restore(path, model, digest) if path.exists() else []
@@ -337,11 +396,17 @@ def main():
     parser.add_argument("--folder", help="where the run is kept; default: in the cache of data")
     parser.add_argument("--tensorboard", action="store_true", help="log for TensorBoard too")
     arguments = parser.parse_args()
-    recipe = RECIPES[arguments.recipe] if arguments.recipe in RECIPES else Recipe.read(arguments.recipe)
     documents = corpus.read(arguments.corpus) if arguments.corpus else corpus.imdb()
-    folder = arguments.folder or assets.cache_folder() / "pretraining" / pathlib.Path(arguments.recipe).stem
-    print(f"{arguments.recipe} on {documents}, in {folder}")
-    pretrain(recipe, documents, folder, arguments.tensorboard)
+
+    def run(name, folder):
+        recipe = RECIPES[name] if name in RECIPES else Recipe.read(name)
+        if recipe.start in RECIPES and not (run_folder(recipe.start) / "preset").is_dir():
+            run(recipe.start, None)
+        folder = folder or run_folder(pathlib.Path(name).stem)
+        print(f"{name} on {documents}, in {folder}")
+        pretrain(recipe, documents, folder, arguments.tensorboard)
+
+    run(arguments.recipe, arguments.folder)
 
 
 if __name__ == "__main__":
