@@ -18,13 +18,18 @@ import subprocess
 import sys
 import time
 
+import filelock
 import keras
 
 from course_lib.data import assets
 
 # The module of each: it defines a dataclass of settings with `data`, the assets it reads, and `run()`, and one
 # instance of that, `EXPERIMENT`.
-EXPERIMENTS = {"frozen-features": "course_lib.training.experiments.frozen_features"}
+EXPERIMENTS = {
+    "floors": "course_lib.training.experiments.floors",
+    "frozen-features": "course_lib.training.experiments.frozen_features",
+    "worth": "course_lib.training.experiments.worth",
+}
 
 
 def experiment(name):
@@ -119,10 +124,39 @@ def record(name):
     }
     path = _path(name)
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    _write(path, entry)
     return entry
+
+
+def once(name, key, make):
+    """A part of an experiment that takes minutes: made once, and then remembered for as long as the recipe is the same.
+
+    Args:
+        name: a key of `EXPERIMENTS`.
+        key: a string that tells this part from others.
+        make: makes it, a function without arguments that returns what JSON can hold.
+
+    Returns:
+        What `make` returned, now or in an earlier run.
+    """
+    path = assets.cache_folder() / "experiments" / f"{name}-{recipe_hash(name)[:16]}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def done():
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    if key not in done():
+        made = make()
+        with filelock.FileLock(path.with_suffix(".lock")):  # others may make other parts at the same time
+            _write(path, done() | {key: made})
+        print(f"{key}: done", flush=True)
+    return done()[key]
+
+
+def _write(path, content):
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _path(name):
