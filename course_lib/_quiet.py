@@ -31,5 +31,11 @@ with silent_start():
 
     keras.ops.zeros(1)  # the first operation starts the device, which writes lines of its own
 
+# A notebook's kernel puts descriptor 2 between the outputs of cells. Native code writes to it later on, too, as when
+# training begins: that goes to the terminal of Jupyter. Python's errors and warnings take another way.
+if type(sys.stderr).__module__ == "ipykernel.iostream":
+    with contextlib.suppress(OSError):  # a kernel that does not do so has no descriptor to give
+        os.dup2(sys.stderr.fileno(), 2)
+
 logging.getLogger("tensorflow").addFilter(lambda line: "triggered tf.function retracing" not in line.getMessage())
 warnings.filterwarnings("ignore", message="IProgress not found")

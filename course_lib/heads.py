@@ -125,10 +125,11 @@ class SentenceEncoder(ChecksIds, Preset, keras.Model):
                 f"Pass max_length={longest} to cut longer texts."
             )
         order = np.argsort(lengths, kind="stable")
+        step = 8 if keras.backend.backend() == "jax" else 1  # JAX compiles each width anew: it gets few of them
         vectors = np.empty((len(texts), self.backbone.config.hidden_dim), "float32")
         for start in range(0, len(texts), batch_size):
             rows = order[start : start + batch_size]
-            width = -(-lengths[rows[-1]] // 8) * 8  # few different lengths, so that few are compiled
+            width = -(-lengths[rows[-1]] // step) * step
             vectors[rows] = self.predict_on_batch({name: array[rows, :width] for name, array in batch.items()})
         return vectors
 

@@ -185,6 +185,17 @@ def test_equal_to_the_layer_of_keras(value, masked, use_bias):
     same(ours(X, value, attention_mask=causal_mask(5)), causal)
 
 
+def test_another_scale_is_as_good_as_longer_queries():
+    """3 in place of 1/√4 makes the scores six times as high, as queries six times as long do; on both paths."""
+    scaled, longer = (with_kernels(MultiHeadAttention(2, scale=scale), X.shape) for scale in (3.0, None))
+    longer.set_weights(scaled.get_weights())
+    for weight in longer.query.weights:
+        weight.assign(6 * to_numpy(weight))
+    expected = longer(X, return_attention=True)
+    same(scaled(X, return_attention=True), expected)
+    same(scaled(X), expected[0])
+
+
 @settings(max_examples=20)
 @given(arrays.arrays(bool, st.sampled_from([(5,), (5, 5), (3, 1, 1, 5), (1, 2, 5, 1), (3, 2, 5, 5)])))
 def test_the_fused_path_is_the_path_with_weights(mask):
@@ -275,6 +286,7 @@ def test_a_cache_without_a_position_is_read_as_it_stands():
 @pytest.mark.one_backend
 def test_the_config_tells_every_argument():
     changes = {"hidden_dim": 12, "dropout": 0.1, "use_bias": False, "kernel_initializer": "zeros"}
+    changes |= {"output_initializer": "zeros", "scale": 0.1}
     config_tells(lambda **kwargs: MultiHeadAttention(2, **kwargs), **changes)
 
 
@@ -300,6 +312,13 @@ def test_the_four_projections_start_apart_and_without_bias_where_asked():
     again = MultiHeadAttention(2)
     again.build(X.shape)
     assert len({to_numpy(weight).tobytes() for weight in again.weights if weight.path.endswith("kernel")}) == 4
+
+
+def test_the_last_projection_has_an_initializer_of_its_own_where_asked():
+    layer = MultiHeadAttention(2, output_initializer="zeros")
+    layer.build(X.shape)
+    started = [weight.path.split("/")[-2] for weight in layer.weights if to_numpy(weight).any()]
+    assert started == ["query", "key", "value"]
 
 
 def test_bad_input_is_named():

@@ -187,7 +187,7 @@ def test_the_embeddings_are_dropped_out_after_their_norm():
 
 def test_the_config_reaches_the_layers():
     changes = {"layer_norm_epsilon": 0.5, "activation": "relu", "initializer_range": 0.1, "dropout": 0.2}
-    pretrainer = BertPretrainer(Bert(config(num_layers=2, **changes)))
+    pretrainer = BertPretrainer(Bert(config(num_layers=2, tie_embeddings=False, **changes)))
     pretrainer.build()
     head, model = pretrainer.masked_lm, pretrainer.backbone
     assert (head.norm.epsilon, head.activation, head.initializer_range) == (0.5, keras.activations.relu, 0.1)
@@ -196,10 +196,11 @@ def test_the_config_reaches_the_layers():
     assert all(block.feed_forward.activation is keras.activations.relu for block in model.encoder.blocks)
     assert {block.dropout.rate for block in model.encoder.blocks} | {model.dropout.rate} == {0.2}
     assert {block.attention.dropout.rate for block in model.encoder.blocks} == {0.1}
-    matrices = [to_numpy(w) for w in model.trainable_weights if w.path.split("/")[-1] in ("kernel", "embeddings")]
-    assert len(matrices) == 3 + 2 * 6 + 1
+    matrices = [to_numpy(w) for w in pretrainer.trainable_weights if w.path.split("/")[-1] in ("kernel", "embeddings")]
+    assert len(matrices) == 3 + 2 * 6 + 1 + 3
     deviations = np.std(np.concatenate([matrix.ravel() for matrix in matrices]))
-    assert 0.07 < deviations < 0.11 and max(np.abs(matrix).max() for matrix in matrices) <= 0.2 + 1e-6
+    highest = [np.abs(matrix).max() for matrix in matrices]
+    assert 0.07 < deviations < 0.11 and min(highest) > 0.05 and max(highest) <= 0.2 + 1e-6
 
 
 def test_a_saved_model_keeps_its_tokenizer(tmp_path, bert):
@@ -316,6 +317,7 @@ def test_a_config_is_a_value():
         (ROWS | {"segment_ids": np.ones((1, 5), "int32")}, r"segment_ids in the shape.*got \(1, 5\)"),
         (np.zeros(5, "int32"), r"token_ids of shape \(B, T\); got \(5,\)"),
         (np.array([[3, 20, -1]]), r"token_ids from 0 to 19; got \[20, -1\]"),
+        (np.array([[3, 20]]), r"token_ids from 0 to 19; got \[20\]"),
         (np.array([[3.0, 1.0]]), r"integer token_ids; got dtype float64"),
         (np.zeros((2, 7), "int32"), r"at most 6 tokens a row.*got 7.*max_length=6"),
     ],

@@ -400,11 +400,15 @@ def test_tokenizer_settings(folder):
     settings_path.write_text(json.dumps({"mask_token": "<mask>"}))
     with pytest.raises(ValueError, match=r"mask_token to be '\[MASK\]' in .*; got '<mask>'"):
         WordPieceTokenizer.from_preset(path)
-    (path / "vocab.txt").write_bytes("\r\n".join([*vocabulary[:20], "", *vocabulary[20:]]).encode() + b"\r\n")
+    odd = (*vocabulary[:20], "", "a\u2028b", *vocabulary[20:])
+    (path / "vocab.txt").write_bytes("\r\n".join(odd).encode() + b"\r\n")
     settings_path.write_text(json.dumps({"do_lower_case": False, "cls_token": {"content": "[CLS]"}}))
     tokenizer = WordPieceTokenizer.from_preset(path)
-    assert tokenizer.vocabulary == (*vocabulary[:20], "", *vocabulary[20:]), "an empty line has its id"
+    assert tokenizer.vocabulary == odd, "an empty line has its id, and what else may end a line does not"
     assert (tokenizer.lowercase, tokenizer.strip_accents, tokenizer.split_chinese) == (False, None, True)
+    settings_path.write_text(json.dumps({"strip_accents": False, "tokenize_chinese_chars": False}))
+    tokenizer = WordPieceTokenizer.from_preset(path)
+    assert (tokenizer.lowercase, tokenizer.strip_accents, tokenizer.split_chinese) == (True, False, False)
     settings_path.unlink()
     assert WordPieceTokenizer.from_preset(path).lowercase is True
 

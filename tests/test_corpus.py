@@ -19,6 +19,17 @@ def test_a_text_file(tmp_path):
     assert reversed_documents.sha256 != documents.sha256
 
 
+def test_a_small_file_has_two_documents_held_out(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text("One.\n\nTwo.\n\nThree.\n\nFour.")
+    assert len(corpus.read(path).train) == len(corpus.read(path).held_out) == 2
+
+
+def test_the_hash_tells_where_texts_and_parts_end():
+    parts = [(["ab"], []), (["a", "b"], []), (["a"], ["b"]), ([], ["a", "b"]), ([], ["ab"])]
+    assert len({corpus.Documents(*part).sha256 for part in parts}) == len(parts)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

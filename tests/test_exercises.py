@@ -11,7 +11,7 @@ import regex
 
 from course_lib import causal_mask, chapters, scaled_dot_product_attention
 from course_lib.attention import attention_weights
-from course_lib.exercises import Exercise, Property, chapter_01, chapter_02, chapter_04, close
+from course_lib.exercises import Exercise, Property, chapter_01, chapter_02, chapter_04, chapter_05, chapter_06, close
 from course_lib.text.byte_pair import PATTERN, split_words
 
 # The framework
@@ -272,6 +272,236 @@ STREAM = {
     "all or nothing": (stream_whole_pieces, "show the part before"),
 }
 
+# Chapter 05
+
+
+def mask_with(
+    may_be_chosen=np.isin,
+    number=lambda available, length: max(1, round(0.15 * available)),
+    shares=(0.8, 0.1),
+    in_place=False,
+    replace=True,
+    everywhere=False,
+    own_rng=True,
+    drawn=lambda rng, regular, size: rng.choice(regular, size),
+):
+    def mask(token_ids, regular_ids, mask_token_id, rng):
+        rng = rng if own_rng else np.random.default_rng()
+        places = np.flatnonzero(may_be_chosen(token_ids, regular_ids))
+        count = number(len(places), len(token_ids))
+        chosen = np.isin(np.arange(len(token_ids)), rng.choice(places, min(count, len(places)), replace=not replace))
+        corrupted = token_ids if in_place else token_ids.copy()
+        fate, other = rng.random(len(token_ids)), drawn(rng, regular_ids, len(token_ids))
+        touched = np.isin(token_ids, regular_ids) if everywhere else chosen
+        corrupted[touched & (fate < shares[0])] = mask_token_id
+        random = touched & (fate >= shares[0]) & (fate < sum(shares))
+        corrupted[random] = other[random]
+        return corrupted, chosen
+
+    return mask
+
+
+def places_chosen(token_ids, regular_ids, mask_token_id, rng):
+    corrupted, chosen = mask_with()(token_ids, regular_ids, mask_token_id, rng)
+    return corrupted, np.flatnonzero(chosen)
+
+
+MASKING = {
+    "places": (places_chosen, "whether it was chosen"),
+    "in place": (mask_with(in_place=True), "Work on a copy"),
+    "special ones": (mask_with(may_be_chosen=lambda ids, _: ids >= 0), "whose id is in regular_ids"),
+    "of the length": (
+        mask_with(number=lambda available, length: max(1, round(0.15 * length))),
+        "without special tokens and padding",
+    ),
+    "none": (mask_with(number=lambda available, length: int(0.15 * available)), "Count the regular tokens"),
+    "twice": (mask_with(replace=False), "without replacement"),
+    "everywhere": (mask_with(everywhere=True), "chosen positions only"),
+    "global": (mask_with(own_rng=False), "nothing from np.random itself"),
+    "always hidden": (mask_with(shares=(1.0, 0.0)), "below 0.8"),
+    "10 % hidden": (mask_with(shares=(0.1, 0.1)), "below 0.8"),
+    "none kept": (mask_with(shares=(0.8, 0.2)), "half stay"),
+    "none replaced": (mask_with(shares=(0.8, 0.0)), "half stay"),
+    "any id": (mask_with(drawn=lambda rng, regular, size: rng.integers(0, 60, size)), "Draw the replacement"),
+    "one for all": (
+        mask_with(drawn=lambda rng, regular, size: np.full(size, regular[0])),
+        "anew for each token",
+    ),
+}
+
+
+def add_up(
+    special=True, hide=True, forget=False, combine=np.sum, pick=lambda scores, place, token: scores[place, token]
+):
+    def pseudo_log_likelihood(token_ids, score, mask_token_id, special_ids):
+        row, terms = token_ids.copy(), []
+        for place in range(len(token_ids)):
+            if special and token_ids[place] in special_ids:
+                continue
+            row = row if forget else token_ids.copy()
+            row[place] = mask_token_id if hide else row[place]
+            terms.append(pick(score(row), place, token_ids[place]))
+        return combine(terms)
+
+    return pseudo_log_likelihood
+
+
+PSEUDO = {
+    "positive": (add_up(combine=lambda terms: -np.sum(terms)), "without a minus sign"),
+    "a list": (add_up(combine=lambda terms: terms), "Add up the logarithms"),
+    "not hidden": (add_up(hide=False), "with the mask token in its place"),
+    "one after the other": (add_up(forget=True), "a copy of the row of its own"),
+    "special ones": (add_up(special=False), "not among special_ids"),
+    "mean": (add_up(combine=np.mean), "without dividing"),
+    "most probable": (add_up(pick=lambda scores, place, token: scores[place].max()), "that stood there"),
+    "place before": (add_up(pick=lambda scores, place, token: scores[place - 1, token]), "At the hidden position"),
+}
+
+
+def perplexity_of(batches):
+    losses = np.concatenate([-scores[weights > 0] for scores, weights in batches])
+    return np.exp(losses.mean())
+
+
+def of_all(batches, losses=lambda scores, weights: -scores * weights):
+    total = sum(losses(scores, weights).sum() for scores, weights in batches)
+    return np.exp(total / sum(weights.sum() for _, weights in batches))
+
+
+def of_rows(batches):
+    return np.exp(
+        np.mean(np.concatenate([-(scores * weights).sum(1) / weights.sum(1).clip(1) for scores, weights in batches]))
+    )
+
+
+PERPLEXITY = {
+    "a mean": (lambda batches: np.log(perplexity_of(batches)), "The exponential, with base e"),
+    "base 2": (lambda batches: 2 ** np.log(perplexity_of(batches)), "with base e"),
+    "without weights": (
+        lambda batches: np.exp(-np.mean(np.concatenate([scores.ravel() for scores, _ in batches]))),
+        "divide by the sum of the weights",
+    ),
+    "of all positions": (
+        lambda batches: np.exp(-np.mean(np.concatenate([(scores * weights).ravel() for scores, weights in batches]))),
+        "divide by the sum of the weights",
+    ),
+    "of rows": (of_rows, "no mean of rows in between"),
+    "of batches": (lambda batches: np.mean([perplexity_of([batch]) for batch in batches]), "Keep both sums"),
+    "mean of means": (
+        lambda batches: np.exp(np.mean([np.log(perplexity_of([batch])) for batch in batches])),
+        "Keep both sums",
+    ),
+    "not a number": (of_all, "use np.where"),
+}
+
+# Chapter 06
+
+
+def make_pairs(documents, seed, skip=1, leave_out=True, labels=(0, 1)):
+    rng, made = np.random.default_rng(seed), []
+    for number, document in enumerate(documents):
+        elsewhere = [s for n, other in enumerate(documents) if n != number or not leave_out for s in other[skip:]]
+        for first, second in itertools.pairwise(document):
+            made.append((first, second, labels[0]))
+            made.append((first, elsewhere[rng.integers(len(elsewhere))], labels[1]))
+    return made
+
+
+def one_a_boundary(documents, seed):
+    made = make_pairs(documents, seed)
+    return [made[2 * n + coin] for n, coin in enumerate(np.random.default_rng(seed).integers(2, size=len(made) // 2))]
+
+
+def other_first_sentences(documents, seed):
+    made = make_pairs(documents, seed)
+    return [(made[0][0], second, 1) if label else (first, second, 0) for first, second, label in made]
+
+
+MAKE_PAIRS = {
+    "no labels": (lambda docs, seed: [triple[:2] for triple in make_pairs(docs, seed)], "two sentences, as strings"),
+    "the seed's labels": (lambda docs, seed: make_pairs(docs, seed, labels=(1, 0)), "labels are Google's"),
+    "across documents": (
+        lambda docs, seed: [*make_pairs(docs, seed), (docs[0][-1], docs[1][0], 0), (docs[0][-1], docs[2][1], 1)],
+        "none between two",
+    ),
+    "a coin for each": (one_a_boundary, "whatever is drawn"),
+    "true ones only": (
+        lambda docs, seed: [triple for triple in make_pairs(docs, seed) if triple[2] == 0],
+        "As many false pairs",
+    ),
+    "other first sentences": (other_first_sentences, "with the same first sentences"),
+    "own document": (lambda docs, seed: make_pairs(docs, seed, leave_out=False), "Leave the document"),
+    "beginnings": (lambda docs, seed: make_pairs(docs, seed, skip=0), "never begins a document"),
+    "seed ignored": (lambda docs, seed: make_pairs(docs, 0), "made anew in each call"),
+    "no seed": (lambda docs, seed: make_pairs(docs, None), "made anew in each call"),
+}
+
+
+def next_sentence_loss(logits, y, power=0.0):
+    difference = logits[:, 0] - logits[:, 1]
+    return np.sum(np.logaddexp(0, np.where(y == 1, -difference, difference))) / len(y) ** power
+
+
+def by_formula(term, inside=softmax):
+    def loss(logits, y):
+        with np.errstate(all="ignore"):
+            log = np.log(inside(logits))
+            return np.sum(term(y, log[:, 0], log[:, 1]))
+
+    return loss
+
+
+def unsafe_softmax(logits):
+    powers = np.exp(logits)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def both_terms(y, yes, no):
+    return -np.where(y == 1, yes, no)
+
+
+NEXT_SENTENCE_LOSS = {
+    "a loss each": (
+        lambda logits, y: np.array([next_sentence_loss(logits[i : i + 1], y[i : i + 1]) for i in range(len(y))]),
+        "Add up over all pairs",
+    ),
+    "as typeset": (by_formula(lambda y, yes, no: -y * yes + (1 - y) * no), "covers both terms"),
+    "no minus": (by_formula(lambda y, yes, no: y * yes + (1 - y) * no), "covers both terms"),
+    "first term": (by_formula(lambda y, yes, no: -y * yes), "true and false pairs both count"),
+    "bits": (lambda logits, y: next_sentence_loss(logits, y) / np.log(2), "natural logarithms"),
+    "Google's labels": (lambda logits, y: next_sentence_loss(logits, 1 - y), "not Google's"),
+    "mean": (lambda logits, y: next_sentence_loss(logits, y, power=1.0), "do not take the mean"),
+    "softmax twice": (by_formula(both_terms, lambda logits: softmax(softmax(logits))), "once"),
+    "overflow": (by_formula(both_terms, unsafe_softmax), "exp overflows"),
+    "clipped": (by_formula(both_terms, lambda logits: np.clip(softmax(logits), 1e-7, 1)), "logaddexp"),
+}
+
+
+def order_pairs(documents, seed, draw=None, labels=(0, 1)):
+    boundaries = [pair for document in documents for pair in itertools.pairwise(document)]
+    rng = np.random.default_rng(seed)
+    swap = rng.permutation(np.arange(len(boundaries)) % 2) if draw is None else draw(rng, len(boundaries))
+    return [(*pair[::-1], labels[1]) if s else (*pair, labels[0]) for pair, s in zip(boundaries, swap, strict=True)]
+
+
+ORDER_PAIRS = {
+    "no labels": (lambda docs, seed: [triple[:2] for triple in order_pairs(docs, seed)], "two sentences, as strings"),
+    "next sentence": (make_pairs, "nothing comes from elsewhere"),
+    "both orders": (
+        lambda docs, seed: (
+            order_pairs(docs, seed, lambda _, n: [0] * n) + order_pairs(docs, seed, lambda _, n: [1] * n)
+        ),
+        "not both",
+    ),
+    "labels reversed": (lambda docs, seed: order_pairs(docs, seed, labels=(1, 0)), "exactly where the label is 1"),
+    "a coin for each": (
+        lambda docs, seed: order_pairs(docs, seed, lambda rng, n: rng.integers(2, size=n)),
+        "half on average",
+    ),
+    "every other": (lambda docs, seed: order_pairs(docs, seed, lambda _, n: np.arange(n) % 2), "Shuffle the labels"),
+    "no seed": (lambda docs, seed: order_pairs(docs, None), "made anew in each call"),
+}
+
 EXERCISES = {  # its check, a solution, and mistakes with a part of the hint that each should meet
     "loops": (chapter_01.loops, lambda q, k, v: scaled_dot_product_attention(q, k, v)[0], LOOPS),
     "temperature": (chapter_01.temperature, lambda q, k, t: attention_weights(q / t, k), TEMPERATURE),
@@ -288,6 +518,12 @@ EXERCISES = {  # its check, a solution, and mistakes with a part of the hint tha
     "digits": (chapter_04.digits, split_by(ONE_DIGIT), DIGITS),
     "cheapest": (chapter_04.cheapest, cheapest_by(lambda cost, length: cost), CHEAPEST),
     "stream": (chapter_04.stream, stream_of, STREAM),
+    "masking": (chapter_05.masking, mask_with(), MASKING),
+    "pseudo_log_likelihood": (chapter_05.pseudo_log_likelihood, add_up(), PSEUDO),
+    "perplexity": (chapter_05.perplexity, perplexity_of, PERPLEXITY),
+    "pairs": (chapter_06.pairs, make_pairs, MAKE_PAIRS),
+    "loss": (chapter_06.loss, next_sentence_loss, NEXT_SENTENCE_LOSS),
+    "order": (chapter_06.order, order_pairs, ORDER_PAIRS),
 }
 
 
@@ -324,7 +560,7 @@ def test_each_property_meets_a_mistake(name, capsys):
 
 @pytest.mark.one_backend
 def test_chapters_use_each_exercise_of_theirs_as_a_stub_and_in_the_solutions():
-    modules = {"01": chapter_01, "02": chapter_02, "04": chapter_04}
+    modules = {"01": chapter_01, "02": chapter_02, "04": chapter_04, "05": chapter_05, "06": chapter_06}
     for path in chapters.find(modules):
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         number = path.name[:2]

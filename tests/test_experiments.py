@@ -3,14 +3,18 @@
 import contextlib
 import itertools
 import json
+import re
 import sys
 
 import numpy as np
 import pytest
 
-from course_lib.data import assets
+from course_lib import chapters
+from course_lib.data import assets, entities
 from course_lib.training import experiments
+from course_lib.training.experiments.floors import TASKS, Floors, compare, predict
 from course_lib.training.experiments.frozen_features import best_linear
+from course_lib.training.experiments.worth import Worth, f1
 
 pytestmark = pytest.mark.one_backend
 
@@ -59,7 +63,12 @@ def dice(write, tmp_path):
     return tmp_path / "runs" / "dice.json"
 
 
-@pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
+RECORDED = sorted(
+    name for name in experiments.EXPERIMENTS if (assets.data_folder() / "runs" / f"{name}.json").is_file()
+)
+
+
+@pytest.mark.parametrize("name", RECORDED)
 def test_the_record_is_of_todays_recipe_and_data(name):
     record = experiments.load(name)
     for file, digest in record["data_hashes"].items():
@@ -73,6 +82,27 @@ def test_the_record_of_frozen_features_is_whole():
     results = experiments.load("frozen-features")["results"]
     points = {(result["features"], result["count"], result["draw"]) for result in results}
     assert len(points) == len(results) == 3 * len(recipe.counts) * recipe.draws
+
+
+def test_every_record_that_a_chapter_draws_from_is_there():
+    drawn = set()
+    for path in chapters.find():
+        drawn |= set(re.findall(r'experiments\.load\(\\"([\w-]+)\\"\)', path.read_text(encoding="utf-8")))
+    assert "frozen-features" in drawn <= set(RECORDED)
+
+
+def test_a_part_is_made_once_until_the_recipe_changes(dice, write, tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path / "cache")
+    numbers = itertools.count()
+
+    def once(key):
+        return experiments.once("dice", key, lambda: [next(numbers)])
+
+    assert [once("a"), once("b"), once("a")] == [[0], [1], [0]]
+    write(DICE.replace("= 3", "= 4"))
+    assert [once("a"), once("a")] == [[2], [2]]
+    write(DICE)
+    assert once("b") == [1]
 
 
 def test_a_record_comes_back_as_it_was_made(dice):
@@ -116,3 +146,90 @@ def test_the_best_regularisation_is_chosen_on_validation_features():
     assert best_linear(features, labels, (1e-9, 100.0))["regularisation"] == 1e-9
     features[1] = -features[1]
     assert best_linear(features, labels, (1e-9, 100.0)) == {"regularisation": 100.0, "accuracy": 1.0}
+
+
+# The floors
+
+
+TINY = Floors(
+    num_words=8, num_layers=1, hidden_dim=16, batch_size=8, steps=4, warmup_steps=1, evaluations=2, held_out=60
+)
+
+
+def test_exact_predictions_are_at_the_floor():
+    for task in TASKS:
+        batch = TINY.batch(task, 60, seed=0, step=0)
+        exact = TINY.exact(task, batch)
+        result = compare(exact, batch, exact)
+        assert result["loss"] == result["exact_loss"] and result["kl"] == pytest.approx(0, abs=1e-9)
+        assert result["accuracy"] == result["exact_accuracy"] > 0.3
+        assert abs(result["exact_loss"] - result["floor"]) < 0.3  # a draw, and its expectation
+
+
+def test_a_comparison_by_hand():
+    batch = (None, {"out": np.array([[0, 1], [1, 0]])}, {"out": np.array([[1.0, 1.0], [1.0, 0.0]])})
+    exact = np.array([[[0.5, 0.5], [0.25, 0.75]], [[1.0, 0.0], [0.0, 0.0]]])
+    exact[1, 0] = [0.2, 0.8]
+    predicted = np.full((2, 2, 2), 0.5)
+    result = compare(predicted, batch, exact)
+    assert result["loss"] == pytest.approx(np.log(2))
+    losses = -np.log([0.5, 0.75, 0.8])
+    assert result["exact_loss"] == pytest.approx(losses.mean())
+    entropies = [np.log(2), -0.25 * np.log(0.25) - 0.75 * np.log(0.75), -0.2 * np.log(0.2) - 0.8 * np.log(0.8)]
+    assert result["floor"] == pytest.approx(np.mean(entropies))
+    assert result["kl"] == pytest.approx(np.log(2) - np.mean(entropies))
+    assert result["exact_accuracy"] == pytest.approx(1)
+    rows = 2 / 3 * np.array([np.log(2) - losses[0] + np.log(2) - losses[1], np.log(2) - losses[2]])
+    assert rows.mean() == pytest.approx(result["loss"] - result["exact_loss"])
+    assert result["standard_error"] == pytest.approx(rows.std(ddof=1) / 2**0.5)
+
+
+def test_a_model_is_compared_as_often_as_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path)
+    rows = {task: TINY.train(task, seed=1) for task in TASKS}  # the third begins with what the first ended with
+    for task, (first, second) in rows.items():
+        assert (first["task"], first["seed"], first["step"], second["step"]) == (task, 1, 2, 4)
+        assert second["seconds"] >= first["seconds"] > 0 and second["loss"] > second["exact_loss"]
+    batch = TINY.batch("[MASK]", 3, seed=0, step=0)
+    probabilities = predict(TINY.model("[MASK]", seed=0), batch[0])
+    assert probabilities.shape == (3, 1, 13)
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-6)
+
+
+# What pre-training is worth
+
+
+def test_entities_count_whole():
+    class Tagged:
+        labels = (("B-dog", "I-dog", "O"), ("O", "B-cat"))
+
+    labels = ["B-cat", "B-dog", "I-dog", "O"]
+    right = np.array([[1, 2, 3], [3, 0, 0]])
+    ones = np.ones((2, 3))
+    assert f1(right, ones, Tagged, labels) == 1
+    half = np.array([[1, 3, 3], [3, 0, 0]])  # half of the dog is no dog
+    assert f1(half, ones, Tagged, labels) == 0.5
+    cut = np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])  # the cat was cut off
+    assert f1(right, cut, Tagged, labels) == pytest.approx(2 / 3)
+
+
+def test_each_task_is_fine_tuned_and_scored():
+    small = Worth(tasks=(("Rotten Tomatoes", 4, 16, 1), ("WNUT", 0, 16, 1)), seeds=(0,))
+    linear = small.linear(small.tasks[0], 0)
+    assert linear["count"] == 4 and 0.4 < linear["score"] < 0.6
+    splits = small.splits("WNUT", 0, 0)
+    assert [len(split) for split in splits] == [1591, 230, 460]
+    assert [len(split) for split in small.splits("Rotten Tomatoes", 4, 0)] == [4, 500, 1066]
+    tokenizer, labels = small.backbone("bert-mini").tokenizer, entities.tweets().label_names
+    inputs, ids, weights = small.tagged(tokenizer, splits[2], 64, labels)
+    assert [labels[index] for index in ids[7][weights[7] > 0]] == list(splits[2].labels[7])
+    assert inputs["word_positions"].shape == ids.shape == weights.shape and weights.sum() > 8900  # of 9,015
+    result = small.fine_tuned("bert-mini", small.tasks[0], 0, 1e-4)
+    assert result["task"] == "Rotten Tomatoes" and 0.3 < result["score"] < 0.7 and result["validation_loss"] > 0.5
+
+
+def test_an_untrained_model_is_the_trained_one_before_its_training():
+    untrained, trained = Worth().backbone("untrained"), Worth().backbone("bert-mini")
+    assert untrained.config == trained.config and untrained.config.dropout == Worth().dropout
+    assert [weight.shape for weight in untrained.weights] == [weight.shape for weight in trained.weights]
+    assert np.abs(np.asarray(untrained.weights[0]) - np.asarray(trained.weights[0])).max() > 0.01

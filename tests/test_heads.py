@@ -5,10 +5,10 @@ import typing
 import keras
 import numpy as np
 import pytest
-from layer_checks import IS_TOKEN, TOKENS, LayerChecks, compiled, randomize, same, to_numpy
+from layer_checks import IS_TOKEN, TOKENS, LayerChecks, compiled, config_tells, randomize, same, to_numpy
 
 from course_lib import Bert, BertConfig, WordPieceTokenizer
-from course_lib.heads import POOLINGS, SentenceEncoder
+from course_lib.heads import POOLINGS, SentenceEncoder, TextClassifier, TokenClassifier, pool
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"]
 TEXTS = ["a b c", "d", "", "e f g h i j k l m n o a b c", "b", "o n m l k j i h g f e d c b a"]
@@ -72,6 +72,14 @@ def test_a_row_without_a_token_is_finite(encoder):
     assert np.all(vectors[2] == 0) == (encoder.pooling in ("mean", "max"))
 
 
+def test_short_vectors_come_to_unit_length_too():
+    model = SentenceEncoder(backbone(pooler=False))
+    model.build()
+    for weight in model.backbone.encoder.blocks[-1].feed_forward_norm.weights:
+        weight.assign(0.01 * to_numpy(weight))
+    np.testing.assert_allclose(np.linalg.norm(to_numpy(model(TOKENS)), axis=1), [1, 1, 0], atol=1e-5)
+
+
 def test_saved_and_loaded_with_its_tokenizer(encoder, tmp_path):
     encoder.save(tmp_path / "encoder.keras")
     loaded = keras.saving.load_model(tmp_path / "encoder.keras")
@@ -90,3 +98,54 @@ def test_bad_input_is_named(encoder):
         encoder.encode([])
     with pytest.raises(ValueError, match=r"token_ids from 0 to 19; got \[20\]"):
         encoder(np.array([[2, 20]]))
+
+
+# Classifiers
+
+
+class TestTextClassifier(LayerChecks):
+    inputs: typing.ClassVar = TOKENS
+
+    def make(self, **kwargs):
+        return TextClassifier(backbone(pooler=False, **kwargs), ["bad", "good", "neither"], **kwargs)
+
+    def call(self, layer, inputs):
+        return layer(inputs)
+
+
+class TestTokenClassifier(LayerChecks):
+    inputs: typing.ClassVar = TOKENS | {"word_positions": np.array([[1, 2], [2, 0], [0, 0]], "int32")}
+
+    def make(self, **kwargs):
+        return TokenClassifier(backbone(pooler=False, **kwargs), ["O", "B-dog", "I-dog"], **kwargs)
+
+    def call(self, layer, inputs):
+        return layer(inputs)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_text_classifier_is_a_dense_layer_on_what_is_pooled(pooling):
+    model = TextClassifier(backbone(), ["bad", "good"], pooling=pooling)
+    model.build()
+    randomize(model)
+    encoded = {name: to_numpy(value) for name, value in model.backbone(TOKENS).items()}
+    kernel, bias = (to_numpy(weight) for weight in model.classifier.weights)
+    same(model(TOKENS), to_numpy(pool(encoded, TOKENS["padding_mask"], pooling)) @ kernel + bias)
+    config_tells(lambda **kwargs: TextClassifier(model.backbone, **{"classes": ["a", "b"]} | kwargs), dropout=0.3)
+
+
+def test_a_token_classifier_scores_words_by_their_first_pieces():
+    model = TokenClassifier(backbone(), ["O", "B-dog"])
+    model.build()
+    randomize(model)
+    at_all, positions = to_numpy(model(TOKENS)), np.array([[1, 3], [2, 0], [0, 4]], "int32")
+    assert at_all.shape == (3, 5, 2)
+    same(model(TOKENS | {"word_positions": positions}), np.take_along_axis(at_all, positions[..., None], axis=1))
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("names", [[], ["one"], ["one", "two", "one"]])
+def test_names_that_tell_nothing_apart_are_refused(names):
+    for head in (TextClassifier, TokenClassifier):
+        with pytest.raises(ValueError, match="at least two names, all different"):
+            head(backbone(), names)

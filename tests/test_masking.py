@@ -96,6 +96,12 @@ def test_a_word_longer_than_what_may_be_masked_is_passed_over():
         assert inputs["mask_positions"][0][weights[0] == 1].tolist() in ([11], [])
 
 
+def test_where_a_row_begins_inside_a_word_its_rest_is_a_word():
+    row = np.array([[TOKENIZER.start_token_id, VOCABULARY.index("##a"), TOKENIZER.end_token_id]])
+    inputs, _, weights = Masking.of(TOKENIZER, whole_words=True)({"token_ids": row}, seed=0, step=0)
+    assert inputs["mask_positions"][0][weights[0] == 1].tolist() == [1]
+
+
 def test_a_row_with_nothing_to_mask_has_no_prediction():
     inputs, _, weights = Masking.of(TOKENIZER)(TOKENIZER(["", "a b"]), seed=0, step=0)
     assert weights.sum(axis=1).tolist() == [0, 1]

@@ -46,6 +46,18 @@ def test_tuning_raises_the_probability_of_what_was_held_out():
     assert loss() > -np.mean(np.log(exact[np.arange(len(exact)), test[1:-1]]))
 
 
+@pytest.mark.parametrize(("seen", "group"), [(0, 0), (1, 1), (2, 1), (3, 2), (9, 2), (10, 3), (29, 3), (30, 4)])
+def test_the_weights_are_those_of_how_often_the_neighbours_were_seen(seen, group):
+    """Those of one group are set apart, and then are the only ones that tuning in this group changes."""
+    model = NeighbourModel([[0, 1, 2]] * seen + [[0, 3, 4], [5, 1, 2]], vocabulary_size=6)
+    model.weights[:] = [1, 0, 0, 0]
+    model.weights[group] = [0, 0, 1, 0]  # to the left of 2 stands nothing but 1
+    assert model.probabilities([0], [2])[0, 1] == 1
+    model.weights[:] = 0.25
+    model.tune([0], [1], [2])
+    assert np.all(model.weights == 0.25, axis=1).tolist() == [row != group for row in range(5)]
+
+
 def test_documents_without_a_token_between_two():
     with pytest.raises(ValueError, match="three tokens or more"):
         NeighbourModel([[1, 2], []], vocabulary_size=8)

@@ -39,6 +39,13 @@ def test_norms_and_biases_do_not_decay(model):
         assert np.array_equal(to_numpy(weight), before[weight.path]) == exempt, weight.path
 
 
+def test_a_variable_without_a_gradient_stays_as_it_is():
+    moved, left = keras.Variable([1.0]), keras.Variable([1.0])
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        AdamW(0.1, weight_decay=0.5).apply([keras.ops.ones(1), None], [moved, left])
+    assert to_numpy(moved) < 1 and to_numpy(left) == 1
+
+
 def test_it_comes_back_from_its_config():
     optimizer = AdamW(0.1, weight_decay=0.2, global_clipnorm=3.0)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))

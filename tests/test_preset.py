@@ -41,7 +41,10 @@ def test_where_presets_are(tmp_path, monkeypatch):
     assert locate(GOLDEN / "bert") == locate(str(GOLDEN / "bert")) == GOLDEN / "bert"
     assert locate("all-MiniLM-L6-v2") == assets.fetch("all-MiniLM-L6-v2")
     monkeypatch.chdir(GOLDEN)
-    assert locate("bert") == pathlib.Path("bert"), "a folder comes before a name of the registry"
+    assert locate("bert") == pathlib.Path("bert")
+    (tmp_path / "all-MiniLM-L6-v2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert locate("all-MiniLM-L6-v2") == pathlib.Path("all-MiniLM-L6-v2"), "a folder comes before the registry"
 
 
 @pytest.mark.one_backend

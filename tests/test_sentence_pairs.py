@@ -59,10 +59,18 @@ def test_each_part_alone_looks_the_same_in_true_and_false_pairs():
 
 
 def test_the_room_is_used():
-    """Where the document has enough on both sides, the row is full."""
+    """Where the documents have enough on both sides, the row is full, and in a true pair wherever it meets."""
     pairs = SentencePairs(documents(sentences=30), room=21)
-    first, second, _ = pairs.draw(200, seed=0, step=0)
-    assert np.mean([len(a) + len(b) == 21 for a, b in zip(first, second, strict=True)]) > 0.9
+    first, second, labels = pairs.draw(400, seed=0, step=0)
+    full = np.array([len(a) + len(b) == 21 for a, b in zip(first, second, strict=True)])
+    assert full.mean() > 0.9 and full[labels == 0].all()
+
+
+def test_no_pair_meets_where_a_document_begins_or_ends():
+    pairs = SentencePairs([[[], [1, 2], [3], []], [[4], [5, 6]]], room=4)
+    assert pairs.num_boundaries == 2
+    first, second, _ = pairs.draw(40, seed=0, step=0)
+    assert {tuple(part) for part in first} == {(1, 2), (4,)} and {tuple(part) for part in second} == {(3,), (5, 6)}
 
 
 def test_seed_and_step_decide():

@@ -160,6 +160,12 @@ def test_dropout_spares_the_residual_connection():
     same(block(X, training=True), X, tolerance=0)
 
 
+def test_a_block_whose_last_layers_start_at_zero_gives_back_its_input():
+    block = EncoderBlock(2, 12, norm_first=True, output_initializer="zeros")
+    same(block(X), X, tolerance=0)
+    assert to_numpy(block.attention.value.kernel).any() and to_numpy(block.feed_forward.intermediate.kernel).any()
+
+
 def test_attention_dropout_reaches_the_attention_weights():
     keras.utils.set_random_seed(0)
     block = EncoderBlock(2, 12, attention_dropout=0.5)
@@ -174,8 +180,9 @@ def test_configs_tell_every_argument():
     config_tells(lambda **kwargs: PositionEmbedding(6, **kwargs), embeddings_initializer="zeros")
     config_tells(SinePositionEncoding, max_wavelength=100)
     dense = {"activation": "tanh", "kernel_initializer": "zeros"}
-    config_tells(lambda **kwargs: FeedForward(12, **kwargs), **dense)
+    config_tells(lambda **kwargs: FeedForward(12, **kwargs), **dense, output_initializer="zeros")
     block = dense | {"dropout": 0.1, "attention_dropout": 0.2, "norm_first": True, "layer_norm_epsilon": 0.1}
+    block |= {"output_initializer": "zeros", "attention_scale": 0.1}
     config_tells(lambda **kwargs: EncoderBlock(2, 12, **kwargs), **block)
     config_tells(lambda **kwargs: Encoder(2, 2, 12, **kwargs), **block)
 
@@ -183,6 +190,13 @@ def test_configs_tell_every_argument():
 def test_an_encoder_without_blocks_is_refused():
     with pytest.raises(ValueError, match="at least one block.*num_layers=0"):
         Encoder(0, 2, 12)
+
+
+def test_each_block_has_the_scale_that_is_asked_for():
+    for asked, scales in (([1.0, 0.5, 0.1], [1.0, 0.5, 0.1]), (0.5, [0.5] * 3), (None, [None] * 3)):
+        assert [block.attention.scale for block in Encoder(3, 2, 12, attention_scale=asked).blocks] == scales
+    with pytest.raises(ValueError, match="one attention_scale for each of 2 blocks; got 3"):
+        Encoder(2, 2, 12, attention_scale=[1.0, 0.5, 0.1])
 
 
 def test_each_block_starts_with_weights_of_its_own():

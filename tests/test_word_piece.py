@@ -153,7 +153,8 @@ def is_old(character):
 
 def test_the_chinese_characters_are_those_of_google(ours):
     """Where the library departs from Google's table: it takes U+2B820 to U+2B91F for letters."""
-    for low, high in ((0x4E00, 0x9FFF), (0x2B820, 0x2CEAF), (0x2F800, 0x2FA1F)):
+    blocks = [(0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF), (0x2F800, 0x2FA1F)]
+    for low, high in [*blocks, (0x2A700, 0x2B73F), (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF)]:
         for code in (low, high):
             assert len(Normalizer().words(f"a{chr(code)}b")) == 3
     assert Normalizer().words("a\u3042b") == ["a\u3042b"], "Hiragana is not split"

@@ -306,7 +306,7 @@ def write_log(path, rows):
 
 
 def prepare(documents, recipe, folder):
-    """The vocabulary of a run, trained at its first start, and the sentences of its documents as token ids.
+    """The vocabulary of a run, trained or taken over at its first start, and its sentences as token ids.
 
     Args:
         documents: a `course_lib.data.corpus.Documents`.
@@ -322,10 +322,11 @@ def prepare(documents, recipe, folder):
     """
     if (folder / "vocab.txt").is_file():
         tokenizer = WordPieceTokenizer.from_preset(folder)
-    elif recipe.start:
-        tokenizer = WordPieceTokenizer.from_preset(locate(recipe.start))
     else:
-        tokenizer = WordPieceTokenizer.train(documents.train, recipe.vocabulary_size)
+        if recipe.start:
+            tokenizer = WordPieceTokenizer.from_preset(locate(recipe.start))
+        else:
+            tokenizer = WordPieceTokenizer.train(documents.train, recipe.vocabulary_size)
         tokenizer.save(folder)
     pairs = (
         SentencePairs(

@@ -78,7 +78,14 @@ class Floors:
         return ArtificialLanguage.draw()
 
     def masking(self, task):
-        """The `Masking` of a task, a key of `RULES`."""
+        """The `Masking` of a task.
+
+        Args:
+            task: a key of `RULES`.
+
+        Returns:
+            A `Masking`.
+        """
         mask, random = RULES[task]
         ids = np.arange(FIRST_WORD, FIRST_WORD + self.language.num_words)
         return Masking(MASK, ids, positions=round(0.15 * self.num_words), mask_share=mask, random_share=random)
@@ -104,7 +111,15 @@ class Floors:
         return inputs, {"mlm_logits": labels}, {"mlm_logits": weights}
 
     def model(self, task, seed):
-        """A new model, compiled for a task."""
+        """A new model, compiled for a task.
+
+        Args:
+            task: one of `TASKS`.
+            seed: of its weights.
+
+        Returns:
+            A `BertPretrainer`.
+        """
         keras.utils.set_random_seed(seed)
         config = BertConfig(
             vocabulary_size=len(self.language.vocabulary),
@@ -133,11 +148,22 @@ class Floors:
         return model
 
     def weights(self, seed):
-        """Path of the file with the weights that filling in `[MASK]` ended with, where the experiment was run."""
+        """Where the weights are that filling in `[MASK]` ended with, if the experiment was run here.
+
+        Args:
+            seed: of the run.
+
+        Returns:
+            A path.
+        """
         return assets.cache_folder() / "experiments" / f"floors-mask-{self.steps}-{seed}.safetensors"
 
     def train(self, task, seed):
         """Trains one model.
+
+        Args:
+            task: one of `TASKS`.
+            seed: of its weights and batches.
 
         Returns:
             A list of dicts, one a comparison.

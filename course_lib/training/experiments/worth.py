@@ -72,7 +72,15 @@ class Worth:
         return results
 
     def chosen(self, model, task):
-        """The runs of a model on a task, with the learning rate that the first seed chooses."""
+        """The runs of a model on a task, with the learning rate that the first seed chooses.
+
+        Args:
+            model: a key of `learning_rates`.
+            task: one of `tasks`.
+
+        Returns:
+            A list of dicts, one a seed.
+        """
 
         def one(seed, rate):
             key = f"{model}, {task[0]}, {task[1]} labels, seed {seed}, learning rate {rate}"
@@ -83,7 +91,17 @@ class Worth:
         return [best, *(one(seed, best["setting"]) for seed in self.seeds[1:])]
 
     def fine_tuned(self, model, task, seed, rate):
-        """One run: a dict as `run` returns them."""
+        """One run.
+
+        Args:
+            model: a key of `learning_rates`.
+            task: one of `tasks`.
+            seed: of labels, weights and order.
+            rate: the peak of the learning rate.
+
+        Returns:
+            A dict, as `run` returns them.
+        """
         name, count, length, epochs = task
         keras.utils.set_random_seed(seed)
         backbone = self.backbone(model)
@@ -104,7 +122,14 @@ class Worth:
         return result | {"validation_loss": min(losses), "score": score}
 
     def backbone(self, model):
-        """A new `Bert` with the weights of a preset, or untrained ones, and dropout."""
+        """A new `Bert` with the weights of a preset, or untrained ones, and dropout.
+
+        Args:
+            model: a key of `learning_rates`.
+
+        Returns:
+            A `Bert`.
+        """
         if model == "untrained":
             first = pretrain.RECIPES["bert-mini-short"]
             trained = pretrain.new_model(first, Bert.from_preset("bert-mini").tokenizer).backbone
@@ -118,7 +143,16 @@ class Worth:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  there is one instance
     def splits(self, name, count, seed):
-        """The train, validation and test splits of a task, the first with `count` labels, the second with 500."""
+        """The splits of a task.
+
+        Args:
+            name: of the task.
+            count: how many labels the train split has; all if 0.
+            seed: of the draw.
+
+        Returns:
+            The train split, the validation split (of reviews 500), and the test split.
+        """
         if name == "WNUT":
             data = entities.tweets()
             return data.train, data.validation, data.test
@@ -127,7 +161,17 @@ class Worth:
         return train, reviews.few_shot(data.validation, 500, seed=0), data.test
 
     def tagged(self, tokenizer, split, length, labels):
-        """Tagged sentences as inputs, labels (n, W) and weights (n, W), 0 where there is no word."""
+        """Tagged sentences as arrays.
+
+        Args:
+            tokenizer: a `WordPieceTokenizer`.
+            split: a `course_lib.data.entities.Split`.
+            length: of the longest row.
+            labels: the names of the labels, in the order of their ids.
+
+        Returns:
+            Inputs, labels (n, W), and weights (n, W), 0 where there is no word.
+        """
         inputs = pack_words(tokenizer, split.words, length)
         weights = (inputs["word_positions"] > 0).astype("float32")
         ids = np.zeros(weights.shape, "int32")
@@ -136,7 +180,15 @@ class Worth:
         return inputs, ids, weights
 
     def linear(self, task, seed):
-        """TF-IDF with logistic regression on the same labels: a dict as `run` returns them."""
+        """TF-IDF with logistic regression on the same labels.
+
+        Args:
+            task: one of `tasks`.
+            seed: of the labels.
+
+        Returns:
+            A dict, as `run` returns them.
+        """
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         name, count, *_ = task
