@@ -178,9 +178,10 @@ def test_a_checkpoint_of_another_recipe_or_model(saved):
     path, model = saved
     with pytest.raises(ValueError, match="another folder"):
         checkpoint.restore(path, model, "other recipe")
-    other = build(dataclasses.replace(TINY, num_layers=2), model.backbone.tokenizer)
-    with pytest.raises(ValueError, match="holds those of another"):
-        checkpoint.restore(path, other, "recipe")
+    for changes in ({"num_layers": 2}, {"intermediate_dim": 48}):
+        other = build(dataclasses.replace(TINY, **changes), model.backbone.tokenizer)
+        with pytest.raises(ValueError, match="holds those of another"):
+            checkpoint.restore(path, other, "recipe")
     assert checkpoint.restore(path, model, "recipe") == [{"step": 1}]
 
 

@@ -67,7 +67,7 @@ def test_the_room_is_used():
 
 
 def test_no_pair_meets_where_a_document_begins_or_ends():
-    pairs = SentencePairs([[[], [1, 2], [3], []], [[4], [5, 6]]], room=4)
+    pairs = SentencePairs([[[], [1, 2], [], [3], []], [[4], [5, 6]]], room=4)
     assert pairs.num_boundaries == 2
     first, second, _ = pairs.draw(40, seed=0, step=0)
     assert {tuple(part) for part in first} == {(1, 2), (4,)} and {tuple(part) for part in second} == {(3,), (5, 6)}

@@ -52,7 +52,7 @@ class SentencePairs:
             if not sum(lengths):
                 raise ValueError(f"Expected documents with a sentence each; document {number} has none.")
             inside = begin + np.cumsum(lengths)
-            ends.append(inside[:-1][(inside[:-1] > begin) & (inside[:-1] < inside[-1])])
+            ends.append(np.unique(inside[(inside > begin) & (inside < inside[-1])]))  # once, where a sentence is empty
             spans += [(begin, inside[-1])] * len(ends[-1])
             begin = inside[-1]
         documents_with_pairs = sum(len(inside) > 0 for inside in ends)
