@@ -22,12 +22,12 @@ from course_lib.text.word_piece import SPECIAL_TOKENS  # noqa: E402
 from course_lib.training.pretrain import RECIPES, build  # noqa: E402
 
 RECIPE = dataclasses.replace(
-    RECIPES["bert-mini"], num_layers=4, num_heads=4, hidden_dim=256, intermediate_dim=1024, dtype="float32"
+    RECIPES["bert-mini"], start=None, num_layers=4, num_heads=4, hidden_dim=256, intermediate_dim=1024, batch_size=32
 )
 VARIANTS = {  # of ours
-    "ours, float32": {},
-    "ours, float32, XLA": {"jit_compile": True},
-    "ours, bfloat16": {"dtype": "mixed_bfloat16"},
+    "ours, float32": {"dtype": "float32", "jit_compile": False},
+    "ours, float32, XLA": {"dtype": "float32", "jit_compile": True},
+    "ours, bfloat16": {"dtype": "mixed_bfloat16", "jit_compile": False},
     "ours, bfloat16, XLA": {"dtype": "mixed_bfloat16", "jit_compile": True},
 }
 
