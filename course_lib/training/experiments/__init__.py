@@ -78,7 +78,8 @@ def load(name):
 
     Returns:
         A dict with `results`, as the experiment's `run` returned them, and how they came to be: `command`, `commit`,
-        `recipe`, `recipe_hash`, `data_hashes`, `machine`, `date`, `seconds`.
+        `recipe`, `recipe_hash`, `data_hashes`, `machine`, `date`, and `seconds` of the run that wrote it, parts that
+        were there `once` before aside.
 
     Raises:
         ValueError: if there is no such experiment or no record of it, or its recipe or code has changed since.
