@@ -8,18 +8,14 @@ import contextlib
 import dataclasses
 import json
 
-import course_lib
+import keras
+import numpy as np
+from measure import header, interleaved, matrix_rate, products, write
 
-course_lib.reproducible(0)
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from measure import header, interleaved, matrix_rate, products, write  # noqa: E402
-
-from course_lib import BertConfig, WordPieceTokenizer, objectives  # noqa: E402
-from course_lib.text.masking import Masking  # noqa: E402
-from course_lib.text.word_piece import SPECIAL_TOKENS  # noqa: E402
-from course_lib.training.pretrain import RECIPES, build  # noqa: E402
+from course_lib import BertConfig, WordPieceTokenizer, objectives
+from course_lib.text.masking import Masking
+from course_lib.text.word_piece import SPECIAL_TOKENS
+from course_lib.training.pretrain import RECIPES, build
 
 RECIPE = dataclasses.replace(
     RECIPES["bert-mini"], start=None, num_layers=4, num_heads=4, hidden_dim=256, intermediate_dim=1024, batch_size=32
@@ -78,7 +74,7 @@ def keras_hub(inputs, targets, weights):
     model = keras_hub.models.BertMaskedLM(backbone)
     optimizer = keras.optimizers.AdamW(RECIPE.learning_rate, weight_decay=RECIPE.weight_decay, global_clipnorm=1.0)
     model.compile(optimizer, loss=objectives.CrossEntropy(), jit_compile=False)
-    return lambda: float(model.train_on_batch(inputs, targets["mlm_logits"], weights["mlm_logits"]))
+    return lambda: float(model.train_on_batch(inputs, targets["mlm_logits"], weights["mlm_logits"])[0])
 
 
 def hugging_face(inputs, targets, weights):
