@@ -15,7 +15,8 @@ from measure import header, interleaved, matrix_rate, products, write
 from course_lib import BertConfig, WordPieceTokenizer, objectives
 from course_lib.text.masking import Masking
 from course_lib.text.word_piece import SPECIAL_TOKENS
-from course_lib.training.pretrain import RECIPES, build
+from course_lib.training.pretrain import build
+from course_lib.training.recipes import RECIPES
 
 RECIPE = dataclasses.replace(
     RECIPES["bert-mini"], start=None, num_layers=4, num_heads=4, hidden_dim=256, intermediate_dim=1024, batch_size=32

@@ -20,19 +20,8 @@ from safetensors.numpy import load_file
 from course_lib import BertPretrainer
 from course_lib.data import assets, corpus
 from course_lib.training import checkpoint
-from course_lib.training.pretrain import (
-    RECIPES,
-    Batches,
-    Recipe,
-    batch_maker,
-    build,
-    locate,
-    main,
-    new_model,
-    prepare,
-    pretrain,
-    run_folder,
-)
+from course_lib.training.pretrain import Batches, batch_maker, build, main, new_model, prepare, pretrain
+from course_lib.training.recipes import RECIPES, Recipe, locate, run_folder
 
 NOUNS = ("dog", "cat", "bird", "boat", "king", "song")
 TEXT = "\n\n".join(
@@ -245,6 +234,10 @@ def test_a_recipe_that_starts_from_another_runs_that_first(documents, tmp_path, 
     start = new_model(second, first.backbone.tokenizer)
     assert all(np.array_equal(*pair) for pair in zip(first.get_weights(), start.get_weights(), strict=True))
     assert (run_folder("first") / "vocab.txt").read_text() == (run_folder("second") / "vocab.txt").read_text()
+    (tmp_path / "corpus.txt").write_text(TEXT.replace("dog", "fox"))
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--folder", str(tmp_path / "other")])
+    with pytest.raises(ValueError, match="of this recipe and corpus"):  # the first was of another
+        main()
 
 
 @pytest.mark.one_backend

@@ -13,150 +13,22 @@ import json
 import os
 import pathlib
 import time
-import tomllib
 
 import keras
 import numpy as np
 from tqdm.auto import tqdm
 
-from course_lib import objectives, preset
+from course_lib import objectives
 from course_lib.bert import Bert, BertConfig, BertPretrainer
-from course_lib.data import assets, corpus
+from course_lib.data import corpus
 from course_lib.text.masking import Masking
 from course_lib.text.packing import pack_segments
 from course_lib.text.sentence_pairs import SentencePairs, split_sentences
 from course_lib.text.word_piece import WordPieceTokenizer
 from course_lib.training import checkpoint, starts
 from course_lib.training.optimizers import AdamW
+from course_lib.training.recipes import RECIPES, Recipe, locate, run_folder
 from course_lib.training.schedules import WarmupLinearDecay
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """All that decides what a pre-training run computes, its corpus aside.
-
-    Attributes:
-        vocabulary_size: V, trained on the corpus.
-        num_layers: of the encoder.
-        num_heads: of the encoder.
-        hidden_dim: D.
-        intermediate_dim: width inside the feed-forward layers.
-        max_sequence_length: how many positions the model has.
-        dropout: in the layers and of the attention weights.
-        initializer_range: standard deviation of the initial weights.
-        length: T, tokens a row, special tokens included.
-        batch_size: B, rows a step.
-        steps: how many.
-        warmup_steps: steps until the learning rate is at its peak, from where it falls in a line to 0.
-        learning_rate: the peak.
-        weight_decay: of AdamW; norms and biases have none.
-        clip: highest norm of all gradients together.
-        masking_rate: share of the tokens to predict.
-        whole_words: whether the pieces of a word are masked together.
-        start: preset, or recipe of this module, whose weights and vocabulary the run starts from; both are made anew if
-            None.
-        seed: of weights, batches, masks and dropout.
-        dtype: policy of the layers.
-        jit_compile: whether XLA compiles the step.
-        steps_per_checkpoint: after so many steps, the held-out documents are evaluated and a checkpoint is written.
-        evaluation_steps: batches of held-out documents in each evaluation.
-    """
-
-    vocabulary_size: int = 8192
-    num_layers: int = 3
-    num_heads: int = 6
-    hidden_dim: int = 192
-    intermediate_dim: int = 768
-    max_sequence_length: int = 128
-    dropout: float = 0.0
-    initializer_range: float = 0.05
-    length: int = 64
-    batch_size: int = 32
-    steps: int = 8_000
-    warmup_steps: int = 300
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    masking_rate: float = 0.15
-    whole_words: bool = False
-    start: str | None = None
-    seed: int = 0
-    dtype: str = "float32"
-    jit_compile: bool = True
-    steps_per_checkpoint: int = 250
-    evaluation_steps: int = 8
-
-    @classmethod
-    def read(cls, path):
-        """Reads a recipe from a TOML file.
-
-        Args:
-            path: of the file, which names the fields that differ from the defaults.
-
-        Returns:
-            A `Recipe`.
-
-        Raises:
-            ValueError: if the file is no TOML, or names a field that recipes do not have.
-        """
-        try:
-            fields = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"Expected a TOML file in UTF-8; {path} is none: {error}.") from error
-        known = [field.name for field in dataclasses.fields(cls)]
-        if unknown := sorted(set(fields) - set(known)):
-            raise ValueError(f"Expected fields of {known}; {path} has {unknown}.")
-        return cls(**fields)
-
-    @property
-    def predictions(self):
-        """P, the most predictions that a row can have."""
-        return int(self.masking_rate * (self.length - 3) + 0.5)
-
-
-# Short rows first and longer ones after them, as Devlin et al. do; and a tenth of all that.
-_SHORT = Recipe()
-_LONG = Recipe(start="bert-mini-short", length=128, batch_size=16, steps=14_000, learning_rate=1.5e-3)
-_TENTH = {"warmup_steps": 100, "steps_per_checkpoint": 200}
-RECIPES = {
-    "bert-mini-short": _SHORT,
-    "bert-mini": _LONG,
-    "bert-mini-tenth-short": dataclasses.replace(_SHORT, steps=_SHORT.steps // 10, **_TENTH),
-    "bert-mini-tenth": dataclasses.replace(_LONG, start="bert-mini-tenth-short", steps=_LONG.steps // 10, **_TENTH),
-}
-
-
-def run_folder(name):
-    """Where a run is kept if no folder is given: in the cache of data.
-
-    Args:
-        name: of the recipe.
-
-    Returns:
-        A path.
-    """
-    return assets.cache_folder() / "pretraining" / name
-
-
-def locate(name):
-    """The folder of a preset, or of what a recipe of this module made.
-
-    Args:
-        name: a preset, as `course_lib.preset.locate` knows it, or a recipe.
-
-    Returns:
-        A path.
-
-    Raises:
-        ValueError: if there is no such preset, or the recipe has not been run to its end.
-        OSError: if the preset must be downloaded and no source is in reach.
-    """
-    folder = run_folder(name) / "preset"
-    if name not in RECIPES or (assets.data_folder() / "weights" / name).is_dir():
-        return preset.locate(name)
-    if not folder.is_dir():
-        raise ValueError(f"Expected the recipe {name} to be run first: {folder} is not there.")
-    return folder
 
 
 class Batches(keras.utils.PyDataset):
@@ -401,7 +273,7 @@ def main():
 
     def run(name, folder):
         recipe = RECIPES[name] if name in RECIPES else Recipe.read(name)
-        if recipe.start in RECIPES and not (run_folder(recipe.start) / "preset").is_dir():
+        if recipe.start in RECIPES:  # if it is there, this finds it to be of the same corpus, and is quick
             run(recipe.start, None)
         folder = folder or run_folder(pathlib.Path(name).stem)
         print(f"{name} on {documents}, in {folder}")

@@ -10,7 +10,7 @@ from course_lib.bert import Bert, BertConfig
 from course_lib.data import entities, reviews
 from course_lib.heads import TextClassifier, TokenClassifier
 from course_lib.text.words import pack_words
-from course_lib.training import experiments, pretrain
+from course_lib.training import experiments, pretrain, recipes
 from course_lib.training.experiments.frozen_features import best_linear
 from course_lib.training.finetuning import Examples, fine_tune, logits_of
 
@@ -131,10 +131,10 @@ class Worth:
             A `Bert`.
         """
         if model == "untrained":
-            first = pretrain.RECIPES["bert-mini-short"]
+            first = recipes.RECIPES["bert-mini-short"]
             trained = pretrain.new_model(first, Bert.from_preset("bert-mini").tokenizer).backbone
         else:
-            trained = Bert.from_preset(pretrain.locate(model))
+            trained = Bert.from_preset(recipes.locate(model))
         fields = dataclasses.asdict(trained.config) | {"dropout": self.dropout, "attention_dropout": 0.0}
         backbone = Bert(BertConfig(**fields), trained.tokenizer)
         backbone.build()
