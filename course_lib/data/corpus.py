@@ -7,6 +7,7 @@ import pathlib
 import re
 
 from course_lib.data import reviews
+from course_lib.data.splits import by_hash
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,6 +71,5 @@ def read(path, held_out=20):
             f"Expected at least four documents with an empty line between them, two to train on and two to hold out; "
             f"{path} has {len(texts)}."
         )
-    ranked = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
-    apart = set(ranked[: max(2, len(texts) // held_out)])
+    apart = set(by_hash(texts)[: max(2, len(texts) // held_out)])
     return Documents([text for text in texts if text not in apart], [text for text in texts if text in apart])

@@ -4,10 +4,10 @@ Splits are drawn by the SHA-256 of the tweet, not by a seed. `data/README.md` ha
 """
 
 import dataclasses
-import hashlib
 import re
 
 from course_lib.data import assets
+from course_lib.data.splits import Splits, by_hash
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,19 +31,8 @@ class Split:
         return f"{len(self):,} sentences of {sum(map(len, self.words)):,} words, with {entities:,} entities"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Entities:
-    """A data set in three splits that share no sentence.
-
-    Attributes:
-        train: a `Split`.
-        validation: a `Split`, for choosing among models.
-        test: a `Split`, for the final figure.
-    """
-
-    train: Split
-    validation: Split
-    test: Split
+class Entities(Splits):
+    """Tagged sentences in three parts, each a `Split`."""
 
     @property
     def label_names(self):
@@ -77,6 +66,6 @@ def _drawn(text, test, validation):
             words, labels = zip(*pairs, strict=True)
             found.setdefault(words, set()).add(labels)
     kept = {words: labels.pop() for words, labels in found.items() if len(labels) == 1}
-    order = sorted(kept, key=lambda words: hashlib.sha256(" ".join(words).encode()).digest())
+    order = by_hash(kept, " ".join)
     parts = {"test": order[:test], "validation": order[test : test + validation], "train": order[test + validation :]}
     return Entities(**{name: Split(part, [kept[words] for words in part]) for name, part in parts.items()})

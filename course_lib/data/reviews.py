@@ -7,12 +7,12 @@ positive and 0 for negative. `data/README.md` has the cards of both.
 import csv
 import dataclasses
 import functools
-import hashlib
 import re
 
 import numpy as np
 
 from course_lib.data import assets
+from course_lib.data.splits import Splits, by_hash
 
 # Bytes of Windows-1252 (dashes, quotes, ž) that somebody decoded as Latin-1, so that they are control characters now.
 _MISREAD = re.compile("[\x80-\x9f]")
@@ -37,19 +37,8 @@ class Split:
         return f"{len(self):,} texts, {int(self.labels.sum()):,} of them positive"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Reviews:
-    """A data set in three splits that share no text.
-
-    Attributes:
-        train: a `Split`.
-        validation: a `Split`, for choosing among models.
-        test: a `Split`, for the final figure.
-    """
-
-    train: Split
-    validation: Split
-    test: Split
+class Reviews(Splits):
+    """Two classes of texts in three parts, each a `Split`."""
 
     @property
     def all_texts(self):
@@ -154,7 +143,7 @@ def _drawn(labels, test, validation):
     """Splits texts: of each class the `test` lowest by SHA-256, the next `validation`, and the rest."""
     parts = {"test": [], "validation": [], "train": []}
     seen = [0, 0]
-    for text in sorted(labels, key=lambda text: hashlib.sha256(text.encode()).digest()):
+    for text in by_hash(labels):
         rank = seen[labels[text]]
         seen[labels[text]] += 1
         parts["test" if rank < test else "validation" if rank < test + validation else "train"].append(text)
