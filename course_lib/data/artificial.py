@@ -14,6 +14,7 @@ import string
 
 import numpy as np
 
+from course_lib.data.forward_backward import Shown, forward, forward_backward
 from course_lib.text.packing import pack_segments
 from course_lib.text.word_piece import SPECIAL_TOKENS
 
@@ -200,7 +201,7 @@ class ArtificialLanguage:
         found = np.zeros((*words.shape, FIRST_WORD + self.num_words))
         for start in range(0, len(words), _ROWS):
             part = slice(start, start + _ROWS)
-            states, _ = self._forward(_Shown(words[part], self.num_words, 0), None)
+            states, _ = forward(self.transitions, self.pairs, Shown(words[part], self.num_words, 0))
             for t, state in enumerate(states):
                 found[part, t, FIRST_WORD:] = state[0].sum(axis=(0, 3)).T
         return found / found.sum(axis=-1, keepdims=True)
@@ -246,8 +247,8 @@ class ArtificialLanguage:
 
         found = np.zeros((*positions.shape, FIRST_WORD + self.num_words))
         for rows in _alike(hidden):
-            shown = _Shown(words[rows], self.num_words, hidden[rows[0]], masking)
-            weight = self._forward_backward(shown, start)  # (rows, T, W)
+            shown = Shown(words[rows], self.num_words, hidden[rows[0]], masking)
+            weight = forward_backward(self.transitions, self.pairs, shown, start)  # (rows, T, W)
             found[rows, :, FIRST_WORD:] = np.take_along_axis(weight, places[rows][..., None], axis=1)
         found *= asked[..., None]
         total = found.sum(axis=-1, keepdims=True)
@@ -275,8 +276,8 @@ class ArtificialLanguage:
         hidden = self._hidden(words, chosen, masking)
         found = np.empty(len(words))
         for rows in _alike(hidden):
-            shown = _Shown(words[rows], self.num_words, hidden[rows[0]], masking)
-            follows, other = (self._forward(shown, start, share)[1] for share in (1.0, 0.0))
+            shown = Shown(words[rows], self.num_words, hidden[rows[0]], masking)
+            follows, other = (forward(self.transitions, self.pairs, shown, start, share)[1] for share in (1.0, 0.0))
             found[rows] = 1 / (1 + np.exp(np.clip(other - follows, -700, 700)))
         return found
 
@@ -304,96 +305,6 @@ class ArtificialLanguage:
                 f"{hidden.min()} to {hidden.max()} fewer."
             )
         return hidden
-
-    # Forward–backward. A state holds, for each number of chosen words that were shown as words so far, each topic, each
-    # current word, each row and each word before, how likely that is together with what was shown: (C, K, W, B, W).
-
-    def _begin(self):
-        return self.pairs.swapaxes(1, 2)[None, :, :, None, :]
-
-    def _forward(self, shown, start, share=0.5):
-        """The states before each position is shown, and the log probability of all that is shown, (B,).
-
-        Args:
-            shown: a `_Shown`.
-            start: where a second segment begins, or None.
-            share: how likely it follows the first.
-        """
-        ahead = self.transitions.swapaxes(1, 2)[None]  # (1, K, current, before, next)
-        counts, rows, length = shown.hidden + 1, *shown.plain.shape[:2]
-        state = np.zeros((counts, *self.pairs.shape[:2], rows, self.num_words))
-        state[0] = self._begin()[0]
-        states, log = [], np.zeros(rows)
-        for t in range(length):
-            states.append(state)
-            state = shown.applied(state, t)
-            total = state.sum(axis=(0, 1, 2, 4))
-            log, state = log + np.log(total), state / total[:, None]
-            if t + 1 == start:
-                fresh = state.sum(axis=(1, 2, 4), keepdims=True) * self._begin()
-                state = share * (state @ ahead).swapaxes(2, 4) + (1 - share) * fresh
-            elif t + 1 < length:
-                state = (state @ ahead).swapaxes(
-                    2, 4
-                )  # (C, K, current, B, next): the current word becomes the one before
-        return states, log + np.log(state[-1].sum(axis=(0, 1, 3)))
-
-    def _forward_backward(self, shown, start):
-        """How likely each word is at each position, together with what is shown elsewhere: (B, T, W)."""
-        back = self.transitions.transpose(0, 2, 3, 1)[None]  # (1, K, current, next, before)
-        states, _ = self._forward(shown, start)
-        found = np.zeros(shown.plain.shape)
-        state = np.zeros_like(states[0])  # of what is still to come, given the words here
-        state[0] = 1
-        for t in reversed(range(len(states))):
-            found[:, t] = shown.chosen(states[t], state, t)
-            state = shown.applied(state, t)
-            state = state / state.sum(axis=(0, 1, 2, 4))[:, None]
-            step = (
-                state.swapaxes(2, 4) @ back if t else None
-            )  # (C, K, before, B, current) → (C, K, before, B, before it)
-            if t and t == start:
-                fresh = (state * self._begin()).sum(axis=(1, 2, 4), keepdims=True)
-                step = (step + fresh) / 2
-            state = step
-        return found
-
-
-class _Shown:
-    """What rows show, as factors on a state.
-
-    Attributes:
-        masked: booleans (B, T), whether `[MASK]` is shown.
-        plain: floats (B, T, W), how likely what is shown is if the word was not chosen; 1 where `[MASK]` is shown.
-        corrupted: floats (B, T, W), how likely the word that is shown is if it was chosen; 0 where `[MASK]` is shown.
-        hidden: how many of the chosen are shown as words, the same in all rows.
-    """
-
-    def __init__(self, words, num_words, hidden, masking=None):
-        self.masked = words < 0
-        self.hidden = int(hidden)
-        same = np.eye(num_words)[words] * ~self.masked[..., None]
-        self.plain = same + self.masked[..., None]
-        self.corrupted = np.zeros_like(same)
-        if masking is not None:
-            kept = 1 - masking.mask_share - masking.random_share
-            self.corrupted = (masking.random_share / num_words + kept * same) * ~self.masked[..., None]
-
-    def applied(self, state, t):
-        """A state, times what position t shows: a chosen word that is shown as a word counts one more."""
-        plain, corrupted = (factor[:, t].T[:, :, None] for factor in (self.plain, self.corrupted))  # (W, B, 1)
-        result = state * plain
-        result[1:] += state[:-1] * corrupted
-        return result
-
-    def chosen(self, forward, backward, t):
-        """How likely each word is at t, if t was chosen, with all that is shown: (B, W)."""
-
-        def elsewhere(hidden):
-            return sum(np.einsum("kwbv,kwbv->bw", forward[c], backward[hidden - c]) for c in range(hidden + 1))
-
-        shown_as_word = elsewhere(self.hidden - 1) * self.corrupted[:, t]  # which leaves one less for elsewhere
-        return np.where(self.masked[:, t, None], elsewhere(self.hidden), shown_as_word)
 
 
 def entropy(probabilities):
