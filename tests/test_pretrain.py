@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from course_lib import BertPretrainer
 from course_lib.data import assets, corpus
 from course_lib.training import checkpoint
-from course_lib.training.pretrain import Batches, batch_maker, build, main, new_model, prepare, pretrain
+from course_lib.training.pretrain import Batches, batch_maker, build, main, prepare, pretrain
 from course_lib.training.recipes import RECIPES, Recipe, locate, run_folder
 
 NOUNS = ("dog", "cat", "bird", "boat", "king", "song")
@@ -231,7 +231,7 @@ def test_a_recipe_that_starts_from_another_runs_that_first(documents, tmp_path, 
     assert [len(read_log(run_folder(name))) for name in ("first", "second")] == [4, 2]
     assert locate("second") == run_folder("second") / "preset"
     first = BertPretrainer.from_preset(locate("first"))
-    start = new_model(second, first.backbone.tokenizer)
+    start = build(second, first.backbone.tokenizer)
     assert all(np.array_equal(*pair) for pair in zip(first.get_weights(), start.get_weights(), strict=True))
     assert (run_folder("first") / "vocab.txt").read_text() == (run_folder("second") / "vocab.txt").read_text()
     (tmp_path / "corpus.txt").write_text(TEXT.replace("dog", "fox"))

@@ -78,31 +78,6 @@ def batch_maker(pairs, tokenizer, recipe, seed):
     return batch_of
 
 
-def new_model(recipe, tokenizer, counts=None):
-    """A model as training finds it.
-
-    Args:
-        recipe: a `Recipe`.
-        tokenizer: a `WordPieceTokenizer`.
-        counts: int (V,), how often each token occurs in the corpus, for the scores to start from; even if None.
-
-    Returns:
-        A `BertPretrainer`.
-    """
-    names = [field.name for field in dataclasses.fields(BertConfig) if hasattr(recipe, field.name)]
-    fields = {name: getattr(recipe, name) for name in names} | {"vocabulary_size": tokenizer.vocabulary_size}
-    config = BertConfig(**fields, attention_dropout=recipe.dropout)
-    model = BertPretrainer(Bert(config, tokenizer, dtype=recipe.dtype), dtype=recipe.dtype)
-    model.build()
-    if recipe.start:
-        model.set_weights(BertPretrainer.from_preset(locate(recipe.start)).get_weights())
-        return model
-    starts.look_at_neighbours(model.backbone)
-    if counts is not None:
-        starts.score_by_frequency(model.masked_lm, counts)
-    return model
-
-
 def build(recipe, tokenizer, counts=None):
     """A model as training finds it, its weights drawn with the recipe's seed, and compiled.
 
@@ -115,7 +90,17 @@ def build(recipe, tokenizer, counts=None):
         A `BertPretrainer`.
     """
     keras.utils.set_random_seed(recipe.seed)
-    model = new_model(recipe, tokenizer, counts)
+    names = [field.name for field in dataclasses.fields(BertConfig) if hasattr(recipe, field.name)]
+    fields = {name: getattr(recipe, name) for name in names} | {"vocabulary_size": tokenizer.vocabulary_size}
+    config = BertConfig(**fields, attention_dropout=recipe.dropout)
+    model = BertPretrainer(Bert(config, tokenizer, dtype=recipe.dtype), dtype=recipe.dtype)
+    model.build()
+    if recipe.start:
+        model.set_weights(BertPretrainer.from_preset(locate(recipe.start)).get_weights())
+    else:
+        starts.look_at_neighbours(model.backbone)
+        if counts is not None:
+            starts.score_by_frequency(model.masked_lm, counts)
     schedule = WarmupLinearDecay(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
     optimizer = AdamW(schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
     optimizer.build(model.trainable_variables)

@@ -104,7 +104,7 @@ class Worth:
         """
         name, count, length, epochs = task
         keras.utils.set_random_seed(seed)
-        backbone = self.backbone(model)
+        backbone = self.backbone(model, seed)
         splits = self.splits(name, count, seed)
         if name == "WNUT":
             labels = entities.tweets().label_names
@@ -121,18 +121,19 @@ class Worth:
         result = {"task": name, "count": count or len(splits[0]), "model": model, "seed": seed, "setting": rate}
         return result | {"validation_loss": min(losses), "score": score}
 
-    def backbone(self, model):
+    def backbone(self, model, seed):
         """A new `Bert` with the weights of a preset, or untrained ones, and dropout.
 
         Args:
             model: a key of `learning_rates`.
+            seed: of untrained weights.
 
         Returns:
             A `Bert`.
         """
         if model == "untrained":
-            first = recipes.RECIPES["bert-mini-short"]
-            trained = pretrain.new_model(first, Bert.from_preset("bert-mini").tokenizer).backbone
+            first = dataclasses.replace(recipes.RECIPES["bert-mini-short"], seed=seed)
+            trained = pretrain.build(first, Bert.from_preset("bert-mini").tokenizer).backbone
         else:
             trained = Bert.from_preset(recipes.locate(model))
         fields = dataclasses.asdict(trained.config) | {"dropout": self.dropout, "attention_dropout": 0.0}
