@@ -66,7 +66,7 @@ class Examples(keras.utils.PyDataset):
         return inputs, self.labels[rows], self.weights[rows]
 
 
-def fine_tune(model, train, validation, learning_rate, epochs, weight_decay=0.01):
+def fine_tune(model, train, validation, learning_rate, epochs, weight_decay=0.01, patience=None):
     """Trains all weights of a classifier, and keeps those of the epoch with the lowest validation loss.
 
     The learning rate rises for a tenth of the steps and falls to zero at the last.
@@ -78,6 +78,8 @@ def fine_tune(model, train, validation, learning_rate, epochs, weight_decay=0.01
         learning_rate: the peak.
         epochs: how many.
         weight_decay: of AdamW.
+        patience: training ends early once the validation loss has not been below its lowest for so many epochs; never
+            if None.
 
     Returns:
         A list with the validation loss of each epoch.
@@ -87,7 +89,7 @@ def fine_tune(model, train, validation, learning_rate, epochs, weight_decay=0.01
     model.compile(
         AdamW(schedule, weight_decay=weight_decay, global_clipnorm=1.0), loss=CrossEntropy(), jit_compile=False
     )
-    best = keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True)
+    best = keras.callbacks.EarlyStopping("val_loss", patience=patience or epochs, restore_best_weights=True)
     history = model.fit(train, validation_data=validation, epochs=epochs, callbacks=[best], shuffle=False, verbose=0)
     return [float(loss) for loss in history.history["val_loss"]]
 

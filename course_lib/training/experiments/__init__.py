@@ -28,6 +28,7 @@ from course_lib.data import assets
 EXPERIMENTS = {
     "floors": "course_lib.training.experiments.floors",
     "frozen-features": "course_lib.training.experiments.frozen_features",
+    "scaling": "course_lib.training.experiments.scaling",
     "worth": "course_lib.training.experiments.worth",
 }
 
