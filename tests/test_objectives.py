@@ -32,6 +32,19 @@ def test_the_loss_is_the_mean_over_the_predictions_that_have_weight():
     assert float(again(TOKENS, LOGITS, WEIGHTS)) == float(loss(TOKENS, LOGITS, WEIGHTS))
 
 
+def test_smoothing_shares_a_part_among_all_tokens():
+    log_p = LOGITS.astype("float64") - np.log(np.exp(LOGITS.astype("float64")).sum(-1, keepdims=True))
+    right = np.eye(7)[TOKENS]
+    expected = -np.sum((0.9 * right + 0.1 / 7) * log_p, axis=-1)
+    loss = objectives.CrossEntropy(label_smoothing=0.1)
+    assert float(loss(TOKENS, LOGITS, WEIGHTS)) == pytest.approx(np.sum(expected * WEIGHTS) / WEIGHTS.sum(), rel=1e-6)
+    again = objectives.CrossEntropy.from_config(loss.get_config())
+    assert float(again(TOKENS, LOGITS, WEIGHTS)) == float(loss(TOKENS, LOGITS, WEIGHTS))
+    assert np.isfinite(float(loss(TOKENS, keras.ops.cast(LOGITS, "bfloat16"), WEIGHTS)))
+    with pytest.raises(ValueError, match=r"label_smoothing in \[0, 1\); got 1"):
+        objectives.CrossEntropy(label_smoothing=1)
+
+
 def test_the_loss_of_low_precision_logits_is_taken_in_float32():
     logits = keras.ops.cast(LOGITS + 20, "bfloat16")
     exact = np.sum(surprise(to_numpy(logits), TOKENS) * WEIGHTS) / WEIGHTS.sum()
@@ -76,3 +89,27 @@ def test_both_losses_add_up_in_training_and_are_reported():
 
 def test_without_a_next_sentence_head_there_is_one_loss():
     assert objectives.pretraining(next_sentence=False)["loss"].keys() == {"mlm_logits"}
+
+
+def test_the_loss_of_what_follows_is_reported_with_its_perplexity():
+    inputs = keras.Input((4, 7))
+    model = keras.Model(inputs, {"logits": inputs})
+    model.compile(**objectives.causal())
+    logs = model.evaluate(LOGITS, {"logits": TOKENS}, return_dict=True, verbose=0)
+    mean = surprise(LOGITS, TOKENS).mean()
+    assert logs["loss"] == pytest.approx(mean, rel=1e-5)
+    assert logs["perplexity"] == pytest.approx(np.exp(mean), rel=1e-5)
+    assert logs["accuracy"] == pytest.approx(np.mean(LOGITS.argmax(-1) == TOKENS), rel=1e-5)
+
+
+def test_a_translator_is_trained_on_what_is_no_padding():
+    logits = keras.Input((4, 7))
+    model = keras.Model(logits, {"logits": logits})
+    model.compile(**objectives.seq2seq())
+    targets, weights = {"logits": TOKENS}, {"logits": WEIGHTS}
+    logs = model.evaluate(LOGITS, targets, sample_weight=weights, return_dict=True, verbose=0)
+    smoothed = objectives.CrossEntropy(label_smoothing=0.1)(TOKENS, LOGITS, WEIGHTS)
+    assert logs["loss"] == pytest.approx(float(smoothed), rel=1e-5)
+    assert logs["perplexity"] == pytest.approx(np.exp(EXPECTED), rel=1e-5)
+    right = (LOGITS.argmax(-1) == TOKENS) * WEIGHTS
+    assert logs["accuracy"] == pytest.approx(right.sum() / WEIGHTS.sum(), rel=1e-5)

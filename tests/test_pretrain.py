@@ -33,6 +33,7 @@ TINY = Recipe(
     dropout=0.1, length=24, batch_size=4, steps=12, warmup_steps=2, learning_rate=1e-2, jit_compile=False,
     steps_per_checkpoint=3, evaluation_steps=2,
 )  # fmt: skip
+TINY_CAUSAL = dataclasses.replace(TINY, objective="causal", vocabulary_size=280)
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,12 @@ def read_log(folder):
         return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(stream)]
 
 
-def test_a_run_that_was_killed_ends_like_one_that_was_not(documents, tmp_path):
-    pretrain(TINY, documents, tmp_path / "whole")
+@pytest.mark.parametrize(("recipe", "output"), [(TINY, "mlm_logits"), (TINY_CAUSAL, "logits")], ids=["bert", "gpt2"])
+def test_a_run_that_was_killed_ends_like_one_that_was_not(recipe, output, documents, tmp_path):
+    pretrain(recipe, documents, tmp_path / "whole")
     (tmp_path / "corpus.txt").write_text(TEXT)
-    recipe = {name: value for name, value in dataclasses.asdict(TINY).items() if value is not None}
-    (tmp_path / "tiny.toml").write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in recipe.items()))
+    fields = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
+    (tmp_path / "tiny.toml").write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in fields.items()))
     command = ["-m", "course_lib.training.pretrain", "tiny.toml", "--corpus", "corpus.txt", "--folder", "killed"]
     run = subprocess.Popen([sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE)
     saved, deadline = tmp_path / "killed" / "checkpoint.safetensors", time.monotonic() + 120
@@ -63,7 +65,7 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(documents, tmp_path):
     assert run.communicate() and run.returncode == -signal.SIGKILL
     assert len(read_log(tmp_path / "killed") if (tmp_path / "killed" / "log.csv").exists() else []) < 4
 
-    model = pretrain(TINY, documents, tmp_path / "killed")
+    model = pretrain(recipe, documents, tmp_path / "killed")
     whole, resumed = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "killed"))
     assert whole.keys() == resumed.keys()
     for name, array in whole.items():
@@ -72,9 +74,9 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(documents, tmp_path):
     rows = read_log(tmp_path / "whole")
     assert [int(row["step"]) for row in rows] == [3, 6, 9, 12] and len({row["loss"] for row in rows}) == 4
 
-    preset = BertPretrainer.from_preset(tmp_path / "killed" / "preset")
+    preset = type(model).from_preset(tmp_path / "killed" / "preset")
     batch = preset.backbone.tokenizer(["The dog saw a [MASK]."])
-    np.testing.assert_allclose(to_numpy(preset(batch)["mlm_logits"]), to_numpy(model(batch)["mlm_logits"]), atol=5e-3)
+    np.testing.assert_allclose(to_numpy(preset(batch)[output]), to_numpy(model(batch)[output]), atol=5e-3)
     stored = load_file(tmp_path / "killed" / "preset" / "model.safetensors")
     assert {array.dtype.name for array in stored.values()} == {"float16"}
 
@@ -124,6 +126,32 @@ def test_batches_are_functions_of_the_step(compiled):
     assert all(np.array_equal(inputs[name], again[0][name]) for name in inputs)
     assert len({batch_of(step)[0]["token_ids"].tobytes() for step in range(20)}) == 20
     assert np.array_equal(Batches(batch_of, first=3, steps=9)[2][0]["token_ids"], inputs["token_ids"])
+
+
+def test_batches_of_a_causal_model_are_rows_and_what_follows(documents, tmp_path):
+    tokenizer, train, held_out = prepare(documents, TINY_CAUSAL, tmp_path)
+    batch_of = batch_maker(train, tokenizer, TINY_CAUSAL, 0)
+    inputs, targets = batch_of(5)
+    assert inputs["token_ids"].shape == targets["logits"].shape == (4, 24)
+    assert np.array_equal(inputs["token_ids"][:, 1:], targets["logits"][:, :-1])
+    assert np.array_equal(batch_of(5)[1]["logits"], targets["logits"])
+    texts = f"<|endoftext|>{'<|endoftext|>'.join(documents.train)}<|endoftext|>"
+    assert all(part in texts for part in tokenizer.decode(inputs["token_ids"][0]).split("<|endoftext|>"))
+    assert train.num_tokens == sum(len(tokenizer.encode(text)) + 1 for text in documents.train) > held_out.num_tokens
+    again, _, _ = prepare(
+        corpus.Documents(["The"] * 9, ["The"] * 9), dataclasses.replace(TINY_CAUSAL, length=2), tmp_path
+    )
+    assert again.vocabulary == tokenizer.vocabulary  # it was there
+
+
+def test_a_causal_model_learns_what_follows(documents, tmp_path):
+    recipe = dataclasses.replace(TINY_CAUSAL, dropout=0.0, batch_size=16, steps=80, steps_per_checkpoint=80)
+    model = pretrain(recipe, documents, tmp_path)
+    counts = np.bincount(np.concatenate([model.tokenizer.encode(text) for text in documents.train]))
+    shares = counts[counts > 0] / counts.sum()
+    (row,) = read_log(tmp_path)
+    assert float(row["val_loss"]) < 0.5 * -np.sum(shares * np.log(shares))  # of a model that knows the frequencies
+    assert float(row["val_perplexity"]) == pytest.approx(np.exp(float(row["val_loss"])), rel=1e-3)
 
 
 # Checkpoints
@@ -197,7 +225,12 @@ def test_a_recipe_of_ones_own(tmp_path):
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"layers = 6", r"has \['layers'\]"), (b"num_layers", "TOML"), (b"# \xff", "TOML file in UTF-8")],
+    [
+        (b"layers = 6", r"has \['layers'\]"),
+        (b"num_layers", "TOML"),
+        (b"# \xff", "TOML file in UTF-8"),
+        (b"objective = 'denoising'", 'objective "masked" or "causal"'),
+    ],
 )
 def test_a_recipe_that_cannot_be_read(tmp_path, content, message):
     (tmp_path / "mine.toml").write_bytes(content)
@@ -212,9 +245,10 @@ def test_steps_that_end_between_checkpoints(documents, tmp_path):
 
 
 @pytest.mark.one_backend
-def test_a_vocabulary_smaller_than_the_alphabet(documents, tmp_path):
+@pytest.mark.parametrize("recipe", [TINY, TINY_CAUSAL], ids=["bert", "gpt2"])
+def test_a_vocabulary_smaller_than_the_alphabet(recipe, documents, tmp_path):
     with pytest.raises(ValueError, match="alphabet"):
-        prepare(documents, dataclasses.replace(TINY, vocabulary_size=20), tmp_path)
+        prepare(documents, dataclasses.replace(recipe, vocabulary_size=20), tmp_path)
 
 
 @pytest.mark.one_backend

@@ -3,6 +3,7 @@
 Shapes: B rows, T length.
 """
 
+import functools
 import itertools
 
 import numpy as np
@@ -79,6 +80,74 @@ def pack_documents(documents, length, end_token_id, pad_token_id, cross_document
         batch["token_ids"][row, : len(ids)] = ids
         batch["padding_mask"][row, : len(ids)] = 1
     return batch
+
+
+class TokenStream:
+    """Whole documents, each closed by the end token, one after the other, to be cut into full rows.
+
+    In each epoch the documents stand in another order, and so do the rows. A row has one token more than T, which is
+    the first of the next row of the stream: each token but the first is predicted once in an epoch, those at the end
+    that fill no row aside.
+
+    Args:
+        documents: sequences of ids.
+        length: T.
+        end_token_id: id of the token that closes a document.
+
+    Raises:
+        ValueError: if the length is not positive, or the documents do not fill a row.
+
+    Attributes:
+        num_tokens: how many tokens there are, end tokens included.
+        num_rows: how many rows an epoch has.
+    """
+
+    def __init__(self, documents, length, end_token_id):
+        if length < 1:
+            raise ValueError(f"Expected a length of at least 1; got {length}.")
+        self.length = length
+        self._documents = [np.array([*document, end_token_id], "int32") for document in documents]
+        self.num_tokens = sum(map(len, self._documents))
+        self.num_rows = (self.num_tokens - 1) // length
+        if self.num_rows < 1:
+            raise ValueError(
+                f"Expected documents that fill a row of {length} tokens and one more; got {self.num_tokens} in all, "
+                f"end tokens included."
+            )
+        self._epoch = functools.lru_cache(maxsize=2)(self._rows)  # a batch may reach into the next
+
+    def _rows(self, seed, epoch):
+        """All rows of an epoch, in its order."""
+        rng = np.random.default_rng((seed, epoch))
+        stream = np.concatenate([self._documents[index] for index in rng.permutation(len(self._documents))])
+        starts = self.length * rng.permutation(self.num_rows)
+        return np.lib.stride_tricks.sliding_window_view(stream, self.length + 1)[starts]
+
+    def counts(self, vocabulary_size):
+        """How often each token occurs, end tokens included.
+
+        Args:
+            vocabulary_size: V.
+
+        Returns:
+            int64 (V,).
+        """
+        return np.bincount(np.concatenate(self._documents), minlength=vocabulary_size)
+
+    def draw(self, count, seed, step):
+        """The rows of a step; they depend on the documents, a seed and the step alone.
+
+        Args:
+            count: B, how many rows.
+            seed: an integer of 0 or more.
+            step: an integer of 0 or more; with each, the rows go on where they were, into the next epoch at the end of
+                one.
+
+        Returns:
+            int32 (B, T + 1).
+        """
+        places = (divmod(row, self.num_rows) for row in range(step * count, (step + 1) * count))
+        return np.stack([self._epoch(seed, epoch)[row] for epoch, row in places])
 
 
 def _empty(rows, length, pad_token_id, *names):

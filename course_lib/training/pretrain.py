@@ -1,8 +1,8 @@
-"""Pre-trains a BERT: `python -m course_lib.training.pretrain bert-mini`.
+"""Pre-trains a BERT or a GPT-2: `python -m course_lib.training.pretrain bert-mini`, or `gpt-mini`.
 
 Stopped at any moment and started again, it goes on where it was and ends with the same numbers: each batch depends on
-the recipe's seed and the step alone, and a checkpoint holds all that training changes.
-Devlin et al., 2019, https://arxiv.org/abs/1810.04805, sections 3.1 and A.2.
+the recipe's seed and the step alone, and a checkpoint holds all that training changes. What the two models do not share
+stands in `course_lib.training.masked` and `course_lib.training.causal`, under the same names.
 """
 
 import argparse
@@ -15,20 +15,15 @@ import pathlib
 import time
 
 import keras
-import numpy as np
 from tqdm.auto import tqdm
 
-from course_lib import objectives
-from course_lib.bert import Bert, BertConfig, BertPretrainer
 from course_lib.data import corpus
-from course_lib.text.masking import Masking
-from course_lib.text.packing import pack_segments
-from course_lib.text.sentence_pairs import SentencePairs, split_sentences
-from course_lib.text.word_piece import WordPieceTokenizer
-from course_lib.training import checkpoint, starts
+from course_lib.training import causal, checkpoint, masked
 from course_lib.training.optimizers import AdamW
 from course_lib.training.recipes import RECIPES, Recipe, locate, run_folder
 from course_lib.training.schedules import WarmupLinearDecay
+
+OBJECTIVES = {"masked": masked, "causal": causal}
 
 
 class Batches(keras.utils.PyDataset):
@@ -53,29 +48,45 @@ class Batches(keras.utils.PyDataset):
         return self.batch_of(self.first + index)
 
 
-def batch_maker(pairs, tokenizer, recipe, seed):
+def prepare(documents, recipe, folder):
+    """The vocabulary of a run, trained or taken over at its first start, and its documents as token ids.
+
+    Args:
+        documents: a `course_lib.data.corpus.Documents`.
+        recipe: a `Recipe`.
+        folder: of the run.
+
+    Returns:
+        The tokenizer; and the training and the held-out documents, as the `encode` of the objective returns them.
+
+    Raises:
+        ValueError: if the documents cannot be used, as that says, or `vocabulary_size` is smaller than the alphabet.
+    """
+    objective = OBJECTIVES[recipe.objective]
+    if (folder / "tokenizer_config.json").is_file():  # the last file that `save` writes
+        tokenizer = objective.TOKENIZER.from_preset(folder)
+    else:
+        if recipe.start:
+            tokenizer = objective.TOKENIZER.from_preset(locate(recipe.start))
+        else:
+            tokenizer = objective.TOKENIZER.train(documents.train, recipe.vocabulary_size)
+        tokenizer.save(folder)
+    return tokenizer, *(objective.encode(part, tokenizer, recipe) for part in (documents.train, documents.held_out))
+
+
+def batch_maker(data, tokenizer, recipe, seed):
     """What makes the batches of a run.
 
     Args:
-        pairs: `SentencePairs`.
-        tokenizer: a `WordPieceTokenizer`.
+        data: what the objective's `encode` returned.
+        tokenizer: of the run.
         recipe: a `Recipe`.
         seed: an integer of 0 or more.
 
     Returns:
-        A function from a step to the inputs, the targets and the sample weights of its batch, as
-        `course_lib.objectives.pretraining` describes them.
+        A function from a step to its batch: what `fit` takes.
     """
-    masking = Masking.of(tokenizer, recipe.whole_words, rate=recipe.masking_rate, positions=recipe.predictions)
-    special = tokenizer.start_token_id, tokenizer.end_token_id, tokenizer.pad_token_id
-
-    def batch_of(step):
-        first, second, labels = pairs.draw(recipe.batch_size, seed, step)
-        inputs, tokens, weights = masking(pack_segments(first, second, *special, recipe.length), seed, step)
-        targets = {"mlm_logits": tokens, "nsp_logits": labels}
-        return inputs, targets, {"mlm_logits": weights, "nsp_logits": np.ones(len(labels), "float32")}
-
-    return batch_of
+    return OBJECTIVES[recipe.objective].batch_maker(data, tokenizer, recipe, seed)
 
 
 def build(recipe, tokenizer, counts=None):
@@ -83,28 +94,21 @@ def build(recipe, tokenizer, counts=None):
 
     Args:
         recipe: a `Recipe`.
-        tokenizer: a `WordPieceTokenizer`.
-        counts: int (V,), how often each token occurs in the corpus, for the scores to start from; even if None.
+        tokenizer: of the run.
+        counts: int (V,), how often each token occurs in the corpus, for scores to start from; even if None.
 
     Returns:
-        A `BertPretrainer`.
+        A `BertPretrainer`, or a `GPT2CausalLM`.
     """
+    objective = OBJECTIVES[recipe.objective]
     keras.utils.set_random_seed(recipe.seed)
-    names = [field.name for field in dataclasses.fields(BertConfig) if hasattr(recipe, field.name)]
-    fields = {name: getattr(recipe, name) for name in names} | {"vocabulary_size": tokenizer.vocabulary_size}
-    config = BertConfig(**fields, attention_dropout=recipe.dropout)
-    model = BertPretrainer(Bert(config, tokenizer, dtype=recipe.dtype), dtype=recipe.dtype)
-    model.build()
+    model = objective.new_model(recipe, tokenizer, counts)
     if recipe.start:
-        model.set_weights(BertPretrainer.from_preset(locate(recipe.start)).get_weights())
-    else:
-        starts.look_at_neighbours(model.backbone)
-        if counts is not None:
-            starts.score_by_frequency(model.masked_lm, counts)
+        model.set_weights(objective.MODEL.from_preset(locate(recipe.start)).get_weights())
     schedule = WarmupLinearDecay(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
     optimizer = AdamW(schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer, jit_compile=recipe.jit_compile, **objectives.pretraining())
+    model.compile(optimizer, jit_compile=recipe.jit_compile, **objective.compile_arguments())
     return model
 
 
@@ -162,51 +166,18 @@ def write_log(path, rows):
     os.replace(partial, path)
 
 
-def prepare(documents, recipe, folder):
-    """The vocabulary of a run, trained or taken over at its first start, and its sentences as token ids.
-
-    Args:
-        documents: a `course_lib.data.corpus.Documents`.
-        recipe: a `Recipe`.
-        folder: of the run.
-
-    Returns:
-        The `WordPieceTokenizer`, and the `SentencePairs` of the training and of the held-out documents.
-
-    Raises:
-        ValueError: if a document has no sentence, fewer than two have two sentences or more, or `vocabulary_size` is
-            smaller than the alphabet.
-    """
-    if (folder / "vocab.txt").is_file():
-        tokenizer = WordPieceTokenizer.from_preset(folder)
-    else:
-        if recipe.start:
-            tokenizer = WordPieceTokenizer.from_preset(locate(recipe.start))
-        else:
-            tokenizer = WordPieceTokenizer.train(documents.train, recipe.vocabulary_size)
-        tokenizer.save(folder)
-    pairs = (
-        SentencePairs(
-            [[tokenizer.encode(sentence)[1:-1] for sentence in split_sentences(text)] for text in texts],
-            recipe.length - 3,
-        )
-        for texts in (documents.train, documents.held_out)
-    )
-    return tokenizer, *pairs
-
-
 def pretrain(recipe, documents, folder, tensorboard=False):
     """Runs a recipe, or what is left of it.
 
     Args:
         recipe: a `Recipe`; `steps` is a multiple of `steps_per_checkpoint`.
         documents: a `course_lib.data.corpus.Documents`.
-        folder: path of the run's folder, which is made if need be; it gets `vocab.txt`, `checkpoint.safetensors`,
-            `log.csv`, and at the end `preset/`, the model in float16.
+        folder: path of the run's folder, which is made if need be; it gets the vocabulary,
+            `checkpoint.safetensors`, `log.csv`, and at the end `preset/`, the model in float16.
         tensorboard: whether to log for TensorBoard too, into `tensorboard/`.
 
     Returns:
-        The `BertPretrainer`.
+        The model, as `build` describes it.
 
     Raises:
         ValueError: if the corpus cannot be used, as `prepare` says, or the checkpoint in the folder is cut short or of

@@ -14,8 +14,8 @@ class Recipe:
 
     Attributes:
         vocabulary_size: V, trained on the corpus.
-        num_layers: of the encoder.
-        num_heads: of the encoder.
+        num_layers: blocks of the model.
+        num_heads: N.
         hidden_dim: D.
         intermediate_dim: width inside the feed-forward layers.
         max_sequence_length: how many positions the model has.
@@ -28,8 +28,8 @@ class Recipe:
         learning_rate: the peak.
         weight_decay: of AdamW; norms and biases have none.
         clip: highest norm of all gradients together.
-        masking_rate: share of the tokens to predict.
-        whole_words: whether the pieces of a word are masked together.
+        masking_rate: share of the tokens to predict, if `objective` is "masked".
+        whole_words: whether the pieces of a word are masked together, likewise.
         start: preset, or recipe of this module, whose weights and vocabulary the run starts from; both are made anew if
             None.
         seed: of weights, batches, masks and dropout.
@@ -37,6 +37,10 @@ class Recipe:
         jit_compile: whether XLA compiles the step.
         steps_per_checkpoint: after so many steps, the held-out documents are evaluated and a checkpoint is written.
         evaluation_steps: batches of held-out documents in each evaluation.
+        objective: "masked" for a BERT, which fills in tokens and tells which sentence follows; "causal" for a GPT-2.
+
+    Raises:
+        ValueError: if the objective is another.
     """
 
     vocabulary_size: int = 8192
@@ -62,6 +66,11 @@ class Recipe:
     jit_compile: bool = True
     steps_per_checkpoint: int = 250
     evaluation_steps: int = 8
+    objective: str = "masked"
+
+    def __post_init__(self):
+        if self.objective not in ("masked", "causal"):
+            raise ValueError(f'Expected an objective "masked" or "causal"; got {self.objective!r}.')
 
     @classmethod
     def read(cls, path):
@@ -74,7 +83,7 @@ class Recipe:
             A `Recipe`.
 
         Raises:
-            ValueError: if the file is no TOML, or names a field that recipes do not have.
+            ValueError: if the file is no TOML, names a field that recipes do not have, or another objective.
         """
         try:
             fields = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
@@ -91,13 +100,25 @@ class Recipe:
         return int(self.masking_rate * (self.length - 3) + 0.5)
 
 
-# Short rows first and longer ones after them, as Devlin et al. do; and a tenth of all that.
+# A BERT: short rows first and longer ones after them, as Devlin et al. do; and a tenth of all that. And a GPT-2.
 _SHORT = Recipe()
 _LONG = Recipe(start="bert-mini-short", length=128, batch_size=16, steps=14_000, learning_rate=1.5e-3)
+_CAUSAL = Recipe(
+    objective="causal",
+    vocabulary_size=4096,  # every position is scored, and so a larger one costs as much as layers do
+    num_layers=4,
+    num_heads=3,
+    max_sequence_length=256,
+    length=256,
+    batch_size=16,
+    steps=4_000,
+    evaluation_steps=16,
+)
 _TENTH = {"warmup_steps": 100, "steps_per_checkpoint": 200}
 RECIPES = {
     "bert-mini-short": _SHORT,
     "bert-mini": _LONG,
+    "gpt-mini": _CAUSAL,
     "bert-mini-tenth-short": dataclasses.replace(_SHORT, steps=_SHORT.steps // 10, **_TENTH),
     "bert-mini-tenth": dataclasses.replace(_LONG, start="bert-mini-tenth-short", steps=_LONG.steps // 10, **_TENTH),
 }
