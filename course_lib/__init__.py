@@ -10,8 +10,10 @@ from course_lib.attention import (
 )
 from course_lib.bert import Bert, BertConfig, BertPretrainer
 from course_lib.gpt2 import GPT2, GPT2CausalLM, GPT2Config
-from course_lib.heads import SentenceEncoder
+from course_lib.heads import TextClassifier, TokenClassifier
 from course_lib.sampling import BeamSearch, Greedy, MinP, Sampler, TopK, TopP
+from course_lib.sentence_encoder import SentenceEncoder
+from course_lib.seq2seq import Seq2Seq, Seq2SeqConfig
 from course_lib.text import BytePairTokenizer, WordPieceTokenizer
 
 __all__ = [
@@ -28,6 +30,10 @@ __all__ = [
     "MultiHeadAttention",
     "Sampler",
     "SentenceEncoder",
+    "Seq2Seq",
+    "Seq2SeqConfig",
+    "TextClassifier",
+    "TokenClassifier",
     "TopK",
     "TopP",
     "WordPieceTokenizer",

@@ -1,5 +1,8 @@
 """GPT-2 (Radford et al., 2019, https://github.com/openai/gpt-2): a decoder, and the language model that it makes.
 
+It serves the first GPT, too (Radford et al., 2018, https://openai.com/index/language-unsupervised/), whose norms stand
+elsewhere.
+
 Shapes: B batch, T length, S slots of the cache, N heads, H width of one head, D model width, V vocabulary.
 """
 
@@ -11,11 +14,13 @@ from keras import ops
 
 from course_lib.attention import causal_mask, combine_masks, padding_mask
 from course_lib.checkpoints import huggingface_gpt
+from course_lib.checkpoints.format import Formats
 from course_lib.generation import Generator
 from course_lib.inputs import ChecksIds, check_ids, check_rates, check_sizes, unpack
 from course_lib.preset import Preset
 from course_lib.sampling import Greedy
 from course_lib.text.byte_pair import BytePairTokenizer
+from course_lib.text.character_pair import CharacterPairTokenizer
 from course_lib.text.prompts import GrowingText, is_seen, pad_rows, read_prompts
 from course_lib.transformer import Encoder, PositionEmbedding, activation_function
 
@@ -35,11 +40,12 @@ class GPT2Config:
         dropout: share of each sublayer's output dropped in training.
         attention_dropout: share of the attention weights dropped in training.
         activation: in the feed-forward layers, as `course_lib.transformer.activation_function` knows it.
+        norm_first: whether the norms stand before the sublayers, with one more at the end; after them in the first GPT.
         layer_norm_epsilon: added to the variance in every norm.
         scale_attention: whether the products of queries and keys are divided by √H.
         scale_attention_by_layer: whether they are divided by the number of the layer, too, counted from 1.
         initializer_range: standard deviation of the initial weights.
-        end_token_id: of "<|endoftext|>", which stands between texts; V - 1 if None.
+        end_token_id: of "<|endoftext|>", which stands between texts; V - 1 if None, and -1 if there is no such token.
 
     Raises:
         ValueError: if a size is not a positive integer, a rate is not in [0, 1), the heads do not divide D, or the
@@ -56,6 +62,7 @@ class GPT2Config:
     dropout: float = 0.1
     attention_dropout: float = 0.1
     activation: str = "gelu_approximate"
+    norm_first: bool = True
     layer_norm_epsilon: float = 1e-5
     scale_attention: bool = True
     scale_attention_by_layer: bool = False
@@ -83,7 +90,7 @@ class GPT2Config:
 
 @keras.saving.register_keras_serializable("course_lib")
 class GPT2(ChecksIds, Preset, keras.Model):
-    """The decoder: token and position embeddings, and Transformer blocks with the norm before, under a causal mask.
+    """The decoder: token and position embeddings, and Transformer blocks under a causal mask.
 
     Args:
         config: a `GPT2Config`.
@@ -96,7 +103,7 @@ class GPT2(ChecksIds, Preset, keras.Model):
         (1, 6, 768)
     """
 
-    checkpoint_format = huggingface_gpt.GPT2
+    checkpoint_format = Formats(huggingface_gpt.GPT2, huggingface_gpt.OPENAI_GPT)
     config_class = GPT2Config
     tokenizer_class = BytePairTokenizer
 
@@ -116,12 +123,14 @@ class GPT2(ChecksIds, Preset, keras.Model):
             config.max_sequence_length, initializer.clone(), dtype=self.dtype_policy, name="position_embedding"
         )
         self.dropout = keras.layers.Dropout(config.embedding_dropout, dtype=self.dtype_policy, name="dropout")
-        residual_range = config.initializer_range / (2 * config.num_layers) ** 0.5  # each layer adds to x twice
+        residual_range = config.initializer_range
+        if config.norm_first:
+            residual_range /= (2 * config.num_layers) ** 0.5  # each layer adds to x twice
         self.decoder = Encoder(
             config.num_layers,
             config.num_heads,
             config.intermediate_dim,
-            norm_first=True,
+            norm_first=config.norm_first,
             activation=config.activation,
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
@@ -132,6 +141,18 @@ class GPT2(ChecksIds, Preset, keras.Model):
             dtype=self.dtype_policy,
             name="decoder",
         )
+
+    @classmethod
+    def tokenizer_class_of(cls, config):
+        """The class of the tokenizers of GPT-2, or of the first GPT.
+
+        Args:
+            config: a `GPT2Config`.
+
+        Returns:
+            A class.
+        """
+        return cls.tokenizer_class if config.norm_first else CharacterPairTokenizer
 
     def build(self, input_shape=None):
         """Creates every weight.
@@ -223,7 +244,7 @@ class GPT2CausalLM(ChecksIds, Preset, keras.Model):
         **kwargs: what every Keras model takes (`name`, `dtype`).
     """
 
-    checkpoint_format = huggingface_gpt.GPT2
+    checkpoint_format = GPT2.checkpoint_format
     backbone_class = GPT2
 
     def __init__(self, backbone, **kwargs):

@@ -34,8 +34,9 @@ class Preset:
         folder = locate(preset)
         fields, tensors = cls.checkpoint_format.read(folder)
         backbone_class = getattr(cls, "backbone_class", cls)
-        tokenizer = backbone_class.tokenizer_class.from_preset(folder)
-        model = backbone_class(backbone_class.config_class(**fields), tokenizer, dtype=dtype)
+        config = backbone_class.config_class(**fields)
+        tokenizer = backbone_class.tokenizer_class_of(config).from_preset(folder)
+        model = backbone_class(config, tokenizer, dtype=dtype)
         if cls is not backbone_class:
             model = cls(model, dtype=dtype, **kwargs)
         model.build()
@@ -98,7 +99,19 @@ class Preset:
             folder: path of the folder that `save_assets` wrote to.
         """
         if hasattr(self, "tokenizer_class") and any(pathlib.Path(folder).iterdir()):
-            self.tokenizer = self.tokenizer_class.from_preset(folder)
+            self.tokenizer = self.tokenizer_class_of(self.config).from_preset(folder)
+
+    @classmethod
+    def tokenizer_class_of(cls, config):
+        """The class of the tokenizers of this backbone.
+
+        Args:
+            config: of the backbone, on which the class may depend.
+
+        Returns:
+            `tokenizer_class`.
+        """
+        return cls.tokenizer_class
 
 
 def locate(preset):

@@ -1,4 +1,4 @@
-"""The Transformer's parts (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3), and its encoder.
+"""The Transformer's parts (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3): encoder and decoder.
 
 Shapes: B batch, T length, S source length, N heads, D model width.
 """
@@ -6,7 +6,7 @@ Shapes: B batch, T length, S source length, N heads, D model width.
 import keras
 from keras import ops
 
-from course_lib.attention import MultiHeadAttention
+from course_lib.attention import MultiHeadAttention, split_heads
 
 
 @keras.saving.register_keras_serializable("course_lib")
@@ -296,18 +296,28 @@ class EncoderBlock(keras.layers.Layer):
         Returns:
             (B, T, D); with `return_attention` also the weights (B, N, T, S); with a cache also the new one.
         """
-        attended = self.attention(
-            self._enter(x, self.attention_norm),
+        x, extras = self._attend(
+            self.attention,
+            self.attention_norm,
+            x,
             attention_mask=attention_mask,
             cache=cache,
             position=position,
             return_attention=return_attention,
             training=training,
         )
-        attended, *extras = attended if isinstance(attended, tuple) else (attended,)
-        x = self._leave(x, attended, self.attention_norm, training)
-        x = self._leave(x, self.feed_forward(self._enter(x, self.feed_forward_norm)), self.feed_forward_norm, training)
+        x = self._feed_forward(x, training)
         return (x, *extras) if extras else x
+
+    def _attend(self, attention, norm, x, *value, training, **arguments):
+        """A sublayer of attention: the new x, and a list of what else the attention returns."""
+        change = attention(self._enter(x, norm), *value, training=training, **arguments)
+        change, *extras = change if isinstance(change, tuple) else (change,)
+        return self._leave(x, change, norm, training), extras
+
+    def _feed_forward(self, x, training):
+        norm = self.feed_forward_norm
+        return self._leave(x, self.feed_forward(self._enter(x, norm)), norm, training)
 
     def _enter(self, x, norm):
         return norm(x) if self.norm_first else x
@@ -332,6 +342,105 @@ class EncoderBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("course_lib")
+class DecoderBlock(EncoderBlock):
+    """An encoder block that, between its two sublayers, looks at a source: cross-attention, section 3.2.3 of the paper.
+
+    Queries come from the target, keys and values from the source. The sublayer has dropout, a residual connection and a
+    norm of its own, like the others.
+
+    Args:
+        num_heads: N, of both attentions.
+        intermediate_dim: width inside the feed-forward layer.
+        **block: the other arguments of `EncoderBlock`.
+    """
+
+    def __init__(self, num_heads, intermediate_dim, **block):
+        super().__init__(num_heads, intermediate_dim, **block)
+        self.cross_attention = _another(self.attention, "cross_attention")
+        self.cross_attention_norm = _another(self.attention_norm, "cross_attention_norm")
+
+    def build(self, input_shape):
+        """Creates the weights.
+
+        Args:
+            input_shape: (B, T, D), with the width that the source has, too.
+        """
+        super().build(input_shape)
+        self.cross_attention.build(input_shape)
+        self.cross_attention_norm.build(input_shape)
+
+    def read(self, source):
+        """What cross-attention makes of the source, the same for every target: a decoding loop computes it once.
+
+        Args:
+            source: floats (B, S, D).
+
+        Returns:
+            Keys and values (B, S, N, H), a pair.
+        """
+        attention = self.cross_attention
+        return tuple(split_heads(project(source), attention.num_heads) for project in (attention.key, attention.value))
+
+    def call(
+        self,
+        x,
+        source=None,
+        attention_mask=None,
+        source_mask=None,
+        cache=None,
+        position=None,
+        return_attention=False,
+        training=None,
+    ):
+        """Transforms each position in the light of the others, and of the source.
+
+        Args:
+            x: floats (B, T, D).
+            source: floats (B, S, D), what the encoder made of the source; not read where there is a cache.
+            attention_mask: booleans that broadcast to (B, N, T, T), or to (B, N, T, slots) with a cache, true where
+                attention is allowed, or None.
+            source_mask: booleans that broadcast to (B, N, T, S), true where attention is allowed, or None.
+            cache: a pair: keys and values (B, slots, N, H) of earlier positions, as in `MultiHeadAttention`, and those
+                of the source, as `read` returned them.
+            position: where in the cache the first of the T stands.
+            return_attention: whether the attention weights are returned.
+            training: whether to drop out.
+
+        Returns:
+            (B, T, D); with `return_attention` also the weights of self-attention, (B, N, T, T) or (B, N, T, slots), and
+            of cross-attention (B, N, T, S); with a cache also the new one.
+        """
+        own, of_source = (None, None) if cache is None else cache
+        common = {"return_attention": return_attention, "training": training}
+        x, extras = self._attend(
+            self.attention,
+            self.attention_norm,
+            x,
+            attention_mask=attention_mask,
+            cache=own,
+            position=position,
+            **common,
+        )
+        x, cross_extras = self._attend(
+            self.cross_attention,
+            self.cross_attention_norm,
+            x,
+            source,
+            attention_mask=source_mask,
+            cache=of_source,
+            **common,
+        )
+        x = self._feed_forward(x, training)
+        weights = [extras[0], cross_extras[0]] if return_attention else []
+        caches = [(extras[-1], cross_extras[-1])] if cache is not None else []
+        return (x, *weights, *caches) if weights or caches else x
+
+
+def _another(layer, name):
+    return type(layer).from_config(layer.get_config() | {"name": name})
+
+
+@keras.saving.register_keras_serializable("course_lib")
 class Encoder(keras.layers.Layer):
     """A stack of encoder blocks; with the norms before the sublayers, one more norm closes it.
 
@@ -352,6 +461,8 @@ class Encoder(keras.layers.Layer):
         ValueError: if there is no block, or a list of scales has not one for each.
     """
 
+    block_class = EncoderBlock
+
     def __init__(
         self,
         num_layers,
@@ -371,7 +482,7 @@ class Encoder(keras.layers.Layer):
         if len(scales) != num_layers:
             raise ValueError(f"Expected one attention_scale for each of {num_layers} blocks; got {len(scales)}.")
         self.blocks = [
-            EncoderBlock(
+            self.block_class(
                 num_heads,
                 intermediate_dim,
                 norm_first=norm_first,
@@ -423,24 +534,106 @@ class Encoder(keras.layers.Layer):
             A dict with `sequence_output` (B, T, D); on request `hidden_states`, a tuple of the input and each block's
             output, and `attention`, a tuple of each block's weights (B, N, T, S); with a cache, `cache`, the new one.
         """
-        common = {"attention_mask": attention_mask, "return_attention": return_attention, "training": training}
+        block = {"attention_mask": attention_mask, "return_attention": return_attention, "training": training}
+        outputs, attention = self._run(x, cache, return_hidden_states, position=position, **block)
+        if return_attention:
+            outputs["attention"] = tuple(weights for (weights,) in attention)
+        return outputs
+
+    def _run(self, x, cache, return_hidden_states, **block_arguments):
+        """Runs the blocks; also returns the attention weights of each, a list."""
         hidden_states, attention, caches = [x], [], []
         for index, block in enumerate(self.blocks):
-            x = block(x, cache=None if cache is None else cache[index], position=position, **common)
+            x = block(x, cache=None if cache is None else cache[index], **block_arguments)
             x, *extras = x if isinstance(x, tuple) else (x,)
             hidden_states.append(x)
             caches.append(extras.pop() if cache is not None else None)
-            attention.extend(extras)
+            attention.append(extras)
         outputs = {"sequence_output": self.norm(x) if self.norm else x}
         if return_hidden_states:
             outputs["hidden_states"] = tuple(hidden_states)
-        if return_attention:
-            outputs["attention"] = tuple(attention)
         if cache is not None:
             outputs["cache"] = tuple(caches)
-        return outputs
+        return outputs, attention
 
     def get_config(self):
         """The arguments of the constructor."""
         own = {"num_layers": len(self.blocks), "attention_scale": [block.attention.scale for block in self.blocks]}
         return self.blocks[0].get_config() | super().get_config() | own
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class Decoder(Encoder):
+    """A stack of decoder blocks; with the norms before the sublayers, one more norm closes it.
+
+    Args:
+        num_layers: how many blocks.
+        num_heads: N.
+        intermediate_dim: width inside the feed-forward layers.
+        **others: the other arguments of `Encoder`.
+
+    Raises:
+        ValueError: if there is no block, or a list of scales has not one for each.
+    """
+
+    block_class = DecoderBlock
+
+    def __init__(self, num_layers, num_heads, intermediate_dim, **others):
+        super().__init__(num_layers, num_heads, intermediate_dim, **others)
+
+    def read(self, source):
+        """What each block's cross-attention makes of the source.
+
+        Args:
+            source: floats (B, S, D).
+
+        Returns:
+            A tuple of each block's keys and values, a pair (B, S, N, H).
+        """
+        return tuple(block.read(source) for block in self.blocks)
+
+    def call(
+        self,
+        x,
+        source=None,
+        attention_mask=None,
+        source_mask=None,
+        cache=None,
+        position=None,
+        return_hidden_states=False,
+        return_attention=False,
+        training=None,
+    ):
+        """Runs the blocks one after another, each with a look at the same source.
+
+        Args:
+            x: floats (B, T, D).
+            source: floats (B, S, D); not read where there is a cache.
+            attention_mask: booleans that broadcast to (B, N, T, T), or to (B, N, T, slots) with a cache, true where
+                attention is allowed, or None.
+            source_mask: booleans that broadcast to (B, N, T, S), true where attention is allowed, or None.
+            cache: a tuple with the pair of each block, as in `DecoderBlock`.
+            position: where in the cache the first of the T stands, an integer or a scalar tensor.
+            return_hidden_states: whether `hidden_states` are returned.
+            return_attention: whether `attention` and `cross_attention` are returned.
+            training: whether to drop out.
+
+        Returns:
+            A dict with `sequence_output` (B, T, D); on request `hidden_states`, a tuple of the input and each block's
+            output, `attention`, a tuple of each block's weights (B, N, T, T) or (B, N, T, slots), and
+            `cross_attention`, a tuple of its weights (B, N, T, S); with a cache, `cache`, the new one.
+        """
+        outputs, attention = self._run(
+            x,
+            cache,
+            return_hidden_states,
+            source=source,
+            attention_mask=attention_mask,
+            source_mask=source_mask,
+            position=position,
+            return_attention=return_attention,
+            training=training,
+        )
+        if return_attention:
+            outputs["attention"], outputs["cross_attention"] = map(tuple, zip(*attention, strict=True))
+        return outputs

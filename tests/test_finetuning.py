@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from layer_checks import to_numpy
 
-from course_lib import Bert, BertConfig
+from course_lib import Bert, BertConfig, WordPieceTokenizer
 from course_lib.heads import TextClassifier
+from course_lib.objectives import CrossEntropy
 from course_lib.training.finetuning import Examples, fine_tune, logits_of
 
 rng = np.random.default_rng(0)
@@ -59,6 +60,27 @@ def test_few_rows(count):
 
 
 @pytest.mark.one_backend
+def test_what_is_not_of_tokens_is_not_cut():
+    """Positions of words may be as many as tokens."""
+    examples = Examples(INPUTS | {"word_positions": IS_TOKEN}, IS_TOKEN, batch_size=8)
+    inputs, labels, _ = examples[0]
+    assert inputs["token_ids"].shape[1] < 30 and inputs["word_positions"].shape == labels.shape == (8, 30)
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_longer_batch_may_come_after_two_short_ones(seed):
+    """From the first two batches TensorFlow learns which axes vary."""
+    rows = np.argsort(LENGTHS)[[*range(9), *range(9), *range(9), -1]]
+    inputs = {name: array[rows] for name, array in INPUTS.items()}
+    examples = Examples(inputs, LABELS[rows], batch_size=7, seed=seed)
+    widths = [examples[index][0]["token_ids"].shape[1] for index in range(4)]
+    assert len(set(widths[:2])) == 2 and max(widths) in widths[:2]
+    model = classifier()
+    model.compile("adam", CrossEntropy())
+    model.fit(examples, verbose=0)
+
+
+@pytest.mark.one_backend
 def test_unequal_numbers_of_rows_are_refused():
     with pytest.raises(ValueError, match=r"one number of rows; got \[49, 50\]"):
         Examples(INPUTS, LABELS[1:])
@@ -78,6 +100,21 @@ def test_a_rate_far_too_high_keeps_an_early_epoch():
     losses = fine_tune(model, Examples(INPUTS, LABELS, batch_size=8, seed=0), validation, 1e-2, 4)
     assert losses[0] == min(losses) < losses[-1]
     np.testing.assert_allclose(model.evaluate(validation, verbose=0), losses[0], rtol=1e-4)
+
+
+def test_raw_texts_are_fine_tuned_on_as_their_examples_are():
+    tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"])
+    texts, names = ["a b", "c", "d a", "e f g", "a"] * 3, ["with", "without", "with", "without", "with"] * 3
+    found = []
+    for raw in (True, False):
+        model = classifier()
+        model.backbone.tokenizer = tokenizer
+        train = validation = (texts, names)
+        if not raw:
+            train, validation = model.examples(texts, names, None, 4, seed=1), model.examples(texts, names)
+        found.append(fine_tune(model, train, validation, 1e-2, 3, layer_decay=0.9, batch_size=4, seed=1))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+    assert found[0][-1] < found[0][0]
 
 
 def test_logits_come_in_the_order_of_the_rows():

@@ -173,6 +173,19 @@ def test_the_config_reaches_the_layers():
         assert 0.07 < to_numpy(layer.embeddings).std() < 0.13
 
 
+def test_the_first_gpt_has_its_norms_after_the_sublayers():
+    model = GPT2(config(num_layers=3, hidden_dim=32, norm_first=False, initializer_range=0.1))
+    model.build()
+    assert model.decoder.norm is None
+    outputs = model(ROWS, return_hidden_states=True)
+    same(outputs["hidden_states"][-1], outputs["sequence_output"], tolerance=0)
+    for state in outputs["hidden_states"][1:]:
+        np.testing.assert_allclose(to_numpy(state).mean(-1), 0, atol=1e-5)
+        np.testing.assert_allclose(to_numpy(state).std(-1), 1, atol=1e-3)
+    kernels = [to_numpy(weight) for weight in model.trainable_weights if weight.path.endswith("kernel")]
+    assert len(kernels) == 18 and all(abs(kernel.std() / 0.1 - 1) < 0.1 for kernel in kernels)
+
+
 def test_how_attention_is_scaled():
     half = 4**-0.5
     for changes, expected in (

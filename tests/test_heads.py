@@ -1,123 +1,58 @@
-"""Sentence vectors: pooled over tokens only, of unit length, in the order of the texts."""
+"""Classifiers: what they compute of arrays, what they make of strings, and what they refuse."""
 
 import typing
 
 import keras
 import numpy as np
 import pytest
-from layer_checks import IS_TOKEN, TOKENS, LayerChecks, compiled, config_tells, randomize, same, to_numpy
+from layer_checks import TOKENS, LayerChecks, compiled, config_tells, randomize, same, to_numpy
 
-from course_lib import Bert, BertConfig, WordPieceTokenizer
-from course_lib.heads import POOLINGS, SentenceEncoder, TextClassifier, TokenClassifier, pool
+from course_lib import GPT2, Bert, BertConfig, BytePairTokenizer, GPT2Config, TokenClassifier, WordPieceTokenizer
+from course_lib.heads import TextClassifier
+from course_lib.objectives import CrossEntropy
+from course_lib.sentence_encoder import POOLINGS, pool
+from course_lib.text.words import pack_words
+from course_lib.training.optimizers import AdamW
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"]
-TEXTS = ["a b c", "d", "", "e f g h i j k l m n o a b c", "b", "o n m l k j i h g f e d c b a"]
-
-
-def backbone(tokenizer=None, pooler=True, **kwargs):
-    return Bert(BertConfig(20, 1, 2, 8, 12, 17, dropout=0.0, attention_dropout=0.0, pooler=pooler), tokenizer, **kwargs)
-
-
-class TestSentenceEncoder(LayerChecks):
-    inputs: typing.ClassVar = TOKENS
-
-    def make(self, **kwargs):
-        return SentenceEncoder(backbone(pooler=False, **kwargs), **kwargs)
-
-    def call(self, layer, inputs):
-        return layer(inputs)
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklm", "##n", "##o"]
+GPT_TOKENS = {name: TOKENS[name] for name in ("token_ids", "padding_mask")}
+TEXTS = ["a b c", "d a", "e f g h i j k l", "a", "b d", "c c c", "k l a", "m", "f a f", "g g", "h a", "i i i i"]
+CLASSES = ["with" if "a" in text.split() else "without" for text in TEXTS]
+SENTENCES = [text.split() for text in TEXTS]
+LABELS = [["B-dog" if word in "abc" else "O" for word in words] for words in SENTENCES]
+NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0}
 
 
-@pytest.fixture(scope="module", params=POOLINGS)
-def encoder(request):
-    model = SentenceEncoder(backbone(WordPieceTokenizer(WORDS)), pooling=request.param)
-    model.build()
-    randomize(model)
-    return model
+def bert(tokenizer=None, pooler=True, **kwargs):
+    return Bert(BertConfig(20, 1, 2, 8, 12, 17, pooler=pooler, **NO_DROPOUT), tokenizer, **kwargs)
 
 
-def test_the_pooling_is_what_it_says(encoder):
-    tokens = {name: array[:2] for name, array in TOKENS.items()}
-    encoded = {name: to_numpy(value) for name, value in compiled(encoder.backbone)(tokens).items()}
-    x, lengths = encoded["sequence_output"], IS_TOKEN[:2].sum(axis=1)
-    rows = {
-        "mean": [row[:length].mean(axis=0) for row, length in zip(x, lengths, strict=True)],
-        "max": [row[:length].max(axis=0) for row, length in zip(x, lengths, strict=True)],
-        "first": x[:, 0],
-        "pooled": encoded["pooled_output"],
-    }[encoder.pooling]
-    same(compiled(encoder)(tokens), [row / np.linalg.norm(row) for row in rows] @ np.eye(8))
-    ids = tokens["token_ids"]
-    same(compiled(encoder)(ids), compiled(encoder)({"token_ids": ids, "padding_mask": np.ones((2, 5), "int32")}))
-
-
-def test_texts_come_back_in_their_order_whatever_the_batches(encoder):
-    vectors = encoder.encode(TEXTS, batch_size=2)
-    assert vectors.shape == (6, 8) and vectors.dtype == "float32"
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    same(compiled(encoder)(encoder.backbone.tokenizer(TEXTS)), vectors)
-    same(encoder.encode(TEXTS[1]), vectors[1:2])
-
-
-def test_nothing_is_cut_unless_asked(encoder):
-    long = "a b " * 10
-    with pytest.raises(ValueError, match=r"at most 17 tokens; text 1 has 22.*max_length=17"):
-        encoder.encode(["a", long])
-    same(encoder.encode(["a", long], max_length=8), encoder.encode(["a", "a b a b a b"]))
-
-
-def test_a_row_without_a_token_is_finite(encoder):
-    vectors = to_numpy(compiled(encoder)(TOKENS))
-    assert np.isfinite(vectors).all()
-    assert np.all(vectors[2] == 0) == (encoder.pooling in ("mean", "max"))
-
-
-def test_short_vectors_come_to_unit_length_too():
-    model = SentenceEncoder(backbone(pooler=False))
-    model.build()
-    for weight in model.backbone.encoder.blocks[-1].feed_forward_norm.weights:
-        weight.assign(0.01 * to_numpy(weight))
-    np.testing.assert_allclose(np.linalg.norm(to_numpy(model(TOKENS)), axis=1), [1, 1, 0], atol=1e-5)
-
-
-def test_saved_and_loaded_with_its_tokenizer(encoder, tmp_path):
-    encoder.save(tmp_path / "encoder.keras")
-    loaded = keras.saving.load_model(tmp_path / "encoder.keras")
-    assert loaded.pooling == encoder.pooling
-    same(loaded.encode(TEXTS), encoder.encode(TEXTS), tolerance=1e-6)
-
-
-def test_bad_input_is_named(encoder):
-    with pytest.raises(ValueError, match=r"pooling of \('mean', 'max', 'first', 'pooled'\); got 'sum'"):
-        SentenceEncoder(backbone(), pooling="sum")
-    with pytest.raises(ValueError, match="this one has none"):
-        SentenceEncoder(backbone(pooler=False), pooling="pooled")
-    with pytest.raises(ValueError, match=r"type str; got 3 of type int"):
-        encoder.encode(["a", 3])
-    with pytest.raises(ValueError, match=r"at least one text"):
-        encoder.encode([])
-    with pytest.raises(ValueError, match=r"token_ids from 0 to 19; got \[20\]"):
-        encoder(np.array([[2, 20]]))
-
-
-# Classifiers
+def gpt2(tokenizer=None, vocabulary_size=20, **kwargs):
+    return GPT2(GPT2Config(vocabulary_size, 1, 2, 8, 12, 17, embedding_dropout=0.0, **NO_DROPOUT), tokenizer, **kwargs)
 
 
 class TestTextClassifier(LayerChecks):
     inputs: typing.ClassVar = TOKENS
 
     def make(self, **kwargs):
-        return TextClassifier(backbone(pooler=False, **kwargs), ["bad", "good", "neither"], **kwargs)
+        return TextClassifier(bert(pooler=False, **kwargs), ["bad", "good", "neither"], **kwargs)
 
     def call(self, layer, inputs):
         return layer(inputs)
+
+
+class TestTextClassifierOnGPT2(TestTextClassifier):
+    inputs: typing.ClassVar = GPT_TOKENS
+
+    def make(self, **kwargs):
+        return TextClassifier(gpt2(**kwargs), ["bad", "good", "neither"], **kwargs)
 
 
 class TestTokenClassifier(LayerChecks):
     inputs: typing.ClassVar = TOKENS | {"word_positions": np.array([[1, 2], [2, 0], [0, 0]], "int32")}
 
     def make(self, **kwargs):
-        return TokenClassifier(backbone(pooler=False, **kwargs), ["O", "B-dog", "I-dog"], **kwargs)
+        return TokenClassifier(bert(pooler=False, **kwargs), ["O", "B-dog", "I-dog"], **kwargs)
 
     def call(self, layer, inputs):
         return layer(inputs)
@@ -125,17 +60,31 @@ class TestTokenClassifier(LayerChecks):
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_text_classifier_is_a_dense_layer_on_what_is_pooled(pooling):
-    model = TextClassifier(backbone(), ["bad", "good"], pooling=pooling)
+    model = TextClassifier(bert(), ["bad", "good"], pooling=pooling)
     model.build()
     randomize(model)
     encoded = {name: to_numpy(value) for name, value in model.backbone(TOKENS).items()}
-    kernel, bias = (to_numpy(weight) for weight in model.classifier.weights)
-    same(model(TOKENS), to_numpy(pool(encoded, TOKENS["padding_mask"], pooling)) @ kernel + bias)
-    config_tells(lambda **kwargs: TextClassifier(model.backbone, **{"classes": ["a", "b"]} | kwargs), dropout=0.3)
+    kernel, *bias = (to_numpy(weight) for weight in model.classifier.weights)
+    assert len(bias) == (pooling != "last")
+    same(model(TOKENS), to_numpy(pool(encoded, TOKENS["padding_mask"], pooling)) @ kernel + sum(bias))
+    changes = {"dropout": 0.3, "max_length": 9}
+    config_tells(lambda **kwargs: TextClassifier(model.backbone, **{"classes": ["a", "b"]} | kwargs), **changes)
+
+
+def test_on_a_gpt2_the_last_token_decides():
+    model = TextClassifier(gpt2(), ["bad", "good"])
+    assert model.pooling == "last"
+    ids, mask = GPT_TOKENS["token_ids"][:2], GPT_TOKENS["padding_mask"][:2]
+    whole = to_numpy(model({"token_ids": ids, "padding_mask": mask}))
+    same(model(ids[1:, :3]), whole[1:])
+    same(model({"token_ids": ids, "padding_mask": np.roll(mask, 1, axis=1) * mask})[1], model(ids[1:, :3])[0], 10)
+    for pooling, message in (("first", "sees only itself"), ("pooled", "this one has none")):
+        with pytest.raises(ValueError, match=message):
+            TextClassifier(gpt2(), ["bad", "good"], pooling)
 
 
 def test_a_token_classifier_scores_words_by_their_first_pieces():
-    model = TokenClassifier(backbone(), ["O", "B-dog"])
+    model = TokenClassifier(bert(), ["O", "B-dog"])
     model.build()
     randomize(model)
     at_all, positions = to_numpy(model(TOKENS)), np.array([[1, 3], [2, 0], [0, 4]], "int32")
@@ -143,9 +92,210 @@ def test_a_token_classifier_scores_words_by_their_first_pieces():
     same(model(TOKENS | {"word_positions": positions}), np.take_along_axis(at_all, positions[..., None], axis=1))
 
 
+# Strings
+
+
+def for_texts(seed=0, **kwargs):
+    keras.utils.set_random_seed(seed)
+    config = BertConfig(20, 1, 2, 16, 32, 17, initializer_range=0.2, **NO_DROPOUT)
+    model = TextClassifier(Bert(config, WordPieceTokenizer(WORDS)), ["without", "with"], dropout=0.0, **kwargs)
+    model.compile(AdamW(1e-2), CrossEntropy(), weighted_metrics=["accuracy"])
+    return model
+
+
+def table(predictions):
+    return np.array([list(prediction.probabilities.values()) for prediction in predictions])
+
+
+def for_words(**kwargs):
+    keras.utils.set_random_seed(0)
+    config = BertConfig(20, 1, 2, 16, 32, 17, initializer_range=0.2, **NO_DROPOUT)
+    model = TokenClassifier(Bert(config, WordPieceTokenizer(WORDS)), ["O", "B-dog"], dropout=0.0, **kwargs)
+    model.compile(AdamW(1e-2), CrossEntropy(), weighted_metrics=["accuracy"])
+    return model
+
+
+def test_texts_are_learned_measured_and_classified_by_name(tmp_path):
+    model = for_texts()
+    history = model.fit(TEXTS, CLASSES, 4, epochs=15, validation_data=(TEXTS[:5], CLASSES[:5]), verbose=0).history
+    assert history.keys() == {"loss", "accuracy", "val_loss", "val_accuracy"} and len(history["loss"]) == 15
+    loss, accuracy = model.evaluate(TEXTS, CLASSES, verbose=0)
+    assert accuracy == 1 and loss < 0.3 < history["loss"][0]
+
+    predictions = model.predict(TEXTS, batch_size=5, verbose=0)
+    assert [prediction.label for prediction in predictions] == CLASSES
+    inputs = model.backbone.tokenizer(TEXTS)
+    logits = model.predict(inputs, verbose=0)
+    same(logits, compiled(model)(inputs))
+    same(table(predictions), keras.ops.softmax(logits))
+    for prediction in predictions:
+        assert list(prediction.probabilities) == ["without", "with"]
+        assert (
+            prediction.probability
+            == prediction.probabilities[prediction.label]
+            == max(prediction.probabilities.values())
+        )
+    assert model.predict("d a", verbose=0)[0].label == "with"
+
+    model.save(tmp_path / "classifier.keras")
+    loaded = keras.saving.load_model(tmp_path / "classifier.keras")
+    for one, other in zip(loaded.predict(TEXTS, verbose=0), predictions, strict=True):
+        assert one.label == other.label and abs(one.probability - other.probability) < 1e-5
+
+
+def test_strings_give_what_their_arrays_give():
+    """The order aside, which is that of `Examples`; labels as places; weights; arrays of strings."""
+    places = np.array([["without", "with"].index(name) for name in CLASSES])
+    weights = np.linspace(0, 2, len(TEXTS))
+    losses = []
+    for arguments in (
+        (TEXTS, CLASSES),
+        (np.array(TEXTS), places),
+        (np.array(TEXTS, object), tuple(CLASSES)),
+    ):
+        model = for_texts()
+        losses.append(
+            model.fit(*arguments, sample_weight=weights, batch_size=12, shuffle=False, verbose=0).history["loss"]
+        )
+    model = for_texts()
+    arrays = model.backbone.tokenizer(TEXTS), places
+    losses.append(model.fit(*arrays, sample_weight=weights, batch_size=12, shuffle=False, verbose=0).history["loss"])
+    np.testing.assert_allclose(losses, losses[:1] * 4, rtol=1e-5)
+    results = [
+        model.evaluate(*data, sample_weight=weights, batch_size=12, verbose=0) for data in ((TEXTS, CLASSES), arrays)
+    ]
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
+
+
+@pytest.mark.one_backend
+def test_the_order_is_that_of_the_seed(monkeypatch):
+    seen = []
+    monkeypatch.setattr(keras.Model, "fit", lambda self, x, *args, **kwargs: seen.append(np.concatenate(x.batches)))
+    model = for_texts()
+    model.build()  # which draws, too
+    for seed, shuffle in ((0, True), (0, True), (1, True), (1, False), (2, False)):
+        keras.utils.set_random_seed(seed)
+        model.fit(TEXTS, CLASSES, 3, shuffle=shuffle)
+    assert np.array_equal(seen[0], seen[1]) and not np.array_equal(seen[0], seen[2])
+    assert np.array_equal(seen[3], seen[4])
+
+
+def test_sentences_are_learned_measured_and_tagged_word_by_word():
+    model = for_words(max_length=9)  # seven words of one piece, so that one is cut off
+    model.fit(SENTENCES, LABELS, 4, epochs=15, validation_data=(SENTENCES, LABELS), verbose=0)
+    assert model.evaluate(SENTENCES, LABELS, verbose=0)[1] == 1
+    predictions = model.predict(SENTENCES, batch_size=5, verbose=0)
+    assert [[prediction.label for prediction in row] for row in predictions] == [row[:7] for row in LABELS]
+    inputs = pack_words(model.backbone.tokenizer, SENTENCES, 9)
+    logits = model.predict(inputs, verbose=0)
+    for row, (words, found) in enumerate(zip(SENTENCES, predictions, strict=True)):
+        expected = to_numpy(keras.ops.softmax(logits[row]))[: min(len(words), 7)]
+        same(table(found), expected)
+
+
+def test_a_word_that_yields_no_piece_has_a_label_too():
+    (row,) = for_words().predict([["a", "\u200b", "", "b"]], verbose=0)
+    assert len(row) == 4
+
+
+def test_a_gpt2_reads_texts_too():
+    tokenizer = BytePairTokenizer.train(TEXTS, 280)
+    model = TextClassifier(gpt2(tokenizer, tokenizer.vocabulary_size), ["without", "with"])
+    model.compile(AdamW(1e-2), CrossEntropy())
+    model.fit(TEXTS[:4], CLASSES[:4], verbose=0)
+    logits = np.concatenate([to_numpy(model(tokenizer([text]))) for text in TEXTS[:3]])  # without any padding
+    same(table(model.predict(TEXTS[:3], verbose=0)), keras.ops.softmax(logits))
+
+
+# What is refused
+
+
 @pytest.mark.one_backend
 @pytest.mark.parametrize("names", [[], ["one"], ["one", "two", "one"]])
 def test_names_that_tell_nothing_apart_are_refused(names):
     for head in (TextClassifier, TokenClassifier):
         with pytest.raises(ValueError, match="at least two names, all different"):
-            head(backbone(), names)
+            head(bert(), names)
+
+
+@pytest.mark.one_backend
+def test_what_no_classifier_is_made_of():
+    with pytest.raises(ValueError, match=r"names that are strings; got \[0, 1\]"):
+        TextClassifier(bert(), [0, 1])
+    for length in (0, 18):
+        with pytest.raises(ValueError, match=f"max_length from 1 to 17, .*; got {length}"):
+            TextClassifier(bert(), ["a", "b"], max_length=length)
+    with pytest.raises(ValueError, match="Expected a Bert, .*; got a GPT2"):
+        TokenClassifier(gpt2(), ["O", "B-dog"])
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("texts", "classes", "message"),
+    [
+        (["a", "b"], ["with", "wihout"], r"labels of \['without', 'with'\]; got \['wihout'\]"),
+        (["a", "b"], [1, 2], r"labels of .*; got \[2\]"),
+        (["a", "b"], [[0, 1], [1, 0]], r"labels of .*; got \[\[0, 1\], \[1, 0\]\]"),
+        (["a", "b"], ["with", "with"], r"at least two labels to learn from; got only \['with'\]"),
+        (["a", "b", "c"], ["with", "without"], "a label for each of 3 texts; got 2"),
+        (["a", "b"], None, "a label for each text; got none"),
+        (["a", " ", "b", "\u200b"], ["with", "without"] * 2, r"at least one token; those at \[1, 3\] have none"),
+        ([], [], "at least one text; got none"),
+        (["a", 3], ["with", "without"], r"type str; got 3 of type int"),
+        (["a", "b " * 16], ["with", "without"], r"at most 17 tokens; text 1 has 18.*max_length=17"),
+    ],
+)
+def test_texts_that_teach_nothing_are_refused(texts, classes, message):
+    model = for_texts()
+    with pytest.raises(ValueError, match=message):
+        model.fit(texts, classes, verbose=0)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("sentences", "labels", "message"),
+    [
+        ([["a", "b"], ["c", "d"]], [["O", "O"], ["O"]], "each word; sentence 1 has 2 words and 1 labels"),
+        ([["a"], ["c"]], [["O"], ["B-cat"]], r"labels of \['O', 'B-dog'\]; got \['B-cat'\]"),
+        ([["a"], ["c"]], [["O"], ["O"]], r"two labels to learn from; got only \['O'\]"),
+        ([["a"], []], [["O"], []], r"at least one word; those at \[1\] have none"),
+        (["a b"], [["O", "B-dog"]], "sequences of words; got the string 'a b'"),
+        ([["a"] * 16], [["O"] * 16], "at most 17 tokens; text 0 has 18"),
+    ],
+)
+def test_sentences_that_teach_nothing_are_refused(sentences, labels, message):
+    with pytest.raises(ValueError, match=message):
+        for_words().fit(sentences, labels, verbose=0)
+
+
+@pytest.mark.one_backend
+def test_predicting_and_measuring_refuse_likewise():
+    model = for_texts()
+    with pytest.raises(ValueError, match=r"those at \[0\] have none"):
+        model.predict("")
+    with pytest.raises(ValueError, match=r"got \['else'\]"):
+        model.evaluate(["a"], ["else"])
+    with pytest.raises(ValueError, match=r"got \['else'\]"):
+        model.fit(TEXTS, CLASSES, validation_data=(["a"], ["else"]))
+    with pytest.raises(ValueError, match="backbone with a tokenizer"):
+        TextClassifier(bert(), ["a", "b"]).predict(["a"])
+
+
+@pytest.mark.one_backend
+def test_a_frozen_model_is_not_asked_to_learn():
+    model = for_texts()
+    model.trainable = False
+    for data in ((TEXTS, CLASSES), (model.backbone.tokenizer(TEXTS), np.zeros(len(TEXTS)))):
+        with pytest.raises(ValueError, match="something to learn; every weight is frozen"):
+            model.fit(*data)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", keras.losses.SparseCategoricalCrossentropy()])
+def test_a_loss_of_probabilities_is_refused(loss):
+    model = for_texts()
+    model.compile("adam", loss)
+    with pytest.raises(ValueError, match=r"a loss of logits, such as course_lib\.objectives\.CrossEntropy"):
+        model.fit(TEXTS, CLASSES)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(TEXTS, CLASSES, verbose=0)

@@ -46,7 +46,18 @@ def test_a_variable_without_a_gradient_stays_as_it_is():
     assert to_numpy(moved) < 1 and to_numpy(left) == 1
 
 
+def test_rates_scale_the_whole_step():
+    variables = [keras.Variable([2.0, -1.0]) for _ in range(3)]
+    AdamW(0.1, weight_decay=0.5, rates=[1, 0.25, 0]).apply([keras.ops.array([3.0, 0.0])] * 3, variables)
+    whole, quarter, none = (to_numpy(variable) - [2, -1] for variable in variables)
+    np.testing.assert_allclose(whole, [-0.2, 0.05], atol=1e-5)  # Adam's first step is the rate, and decay is added
+    np.testing.assert_allclose(quarter, whole / 4, atol=1e-6)
+    assert not none.any()
+    with pytest.raises(ValueError, match="each of 2 rates; got 3"):
+        AdamW(0.1, rates=[1, 1]).apply([keras.ops.zeros(2)] * 3, variables)
+
+
 def test_it_comes_back_from_its_config():
-    optimizer = AdamW(0.1, weight_decay=0.2, global_clipnorm=3.0)
+    optimizer = AdamW(0.1, weight_decay=0.2, global_clipnorm=3.0, rates=[1.0, 0.5])
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert type(again) is AdamW and again.get_config() == optimizer.get_config()

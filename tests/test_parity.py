@@ -2,14 +2,17 @@
 
 import collections
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+import tokenizers
 
 from course_lib import GPT2, Bert, BertConfig, BertPretrainer, BytePairTokenizer, GPT2CausalLM, WordPieceTokenizer
 from course_lib.data import assets, reviews
-from course_lib.heads import SentenceEncoder
+from course_lib.heads import TextClassifier, TokenClassifier
 from course_lib.sampling import BeamSearch, MinP, Sampler, TopK, TopP
+from course_lib.sentence_encoder import SentenceEncoder
 
 pytestmark = [pytest.mark.parity, pytest.mark.one_backend]
 
@@ -288,10 +291,15 @@ def run_gpt2(model, batch):
 def test_gpt2_of_the_published_size(transformers, gpt2_folder, figures):
     lm = GPT2CausalLM.from_preset(gpt2_folder)
     assert lm.count_params() > 124e6
-    theirs = transformers.GPT2LMHeadModel.from_pretrained(gpt2_folder)
-    between, our_error, their_error = [], [], []
     texts = reviews.imdb().test.texts[:8]
     batches = [lm.tokenizer(texts[start : start + 4], max_length=length) for start, length in ((0, 64), (4, 200))]
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(gpt2_folder)
+    compare_logits(lm, theirs, batches, "GPT-2, 124 M weights", figures)
+
+
+def compare_logits(lm, theirs, batches, model, figures):
+    """Beside Hugging Face, and both beside float64."""
+    between, our_error, their_error = [], [], []
     outputs = [run_gpt2(theirs, batch).logits.numpy() for batch in batches]
     theirs = theirs.double()
     for batch, their_logits in zip(batches, outputs, strict=True):
@@ -301,23 +309,27 @@ def test_gpt2_of_the_published_size(transformers, gpt2_folder, figures):
         between.append(difference(logits, their_logits))
         our_error.append(difference(logits, exact))
         their_error.append(difference(their_logits, exact))
-    figures["logits of GPT-2, 124 M weights, ours against Hugging Face"] = max(between)
-    figures["… ours against float64"] = max(our_error)
-    figures["… Hugging Face against float64"] = max(their_error)
+    figures[f"logits of {model}, ours against Hugging Face"] = max(between)
+    figures[f"… of {model}, ours against float64"] = max(our_error)
+    figures[f"… of {model}, Hugging Face against float64"] = max(their_error)
     assert max(between) < 5e-5
     assert max(our_error) < 2 * max(their_error)
 
 
 def test_gpt2_continues_as_there(transformers, gpt2_folder, review_starts):
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(gpt2_folder)
+    compare_continuations(GPT2CausalLM.from_preset(gpt2_folder), theirs, review_starts, 16)
+
+
+def compare_continuations(lm, theirs, prompts, new_tokens):
     import torch
 
-    theirs = transformers.GPT2LMHeadModel.from_pretrained(gpt2_folder).eval()
-    ours = GPT2CausalLM.from_preset(gpt2_folder).generate(review_starts, 16, ignore_end=True)
-    for prompt, continuation in zip(review_starts, ours, strict=True):
+    theirs.eval()
+    ours = lm.generate(prompts, new_tokens, ignore_end=True)
+    lengths = {"min_new_tokens": new_tokens, "max_new_tokens": new_tokens}
+    for prompt, continuation in zip(prompts, ours, strict=True):
         inputs = torch.tensor([prompt])
-        expected = theirs.generate(
-            inputs, attention_mask=torch.ones_like(inputs), do_sample=False, min_new_tokens=16, max_new_tokens=16
-        )
+        expected = theirs.generate(inputs, attention_mask=torch.ones_like(inputs), do_sample=False, **lengths)
         assert continuation == expected[0, len(prompt) :].tolist()
 
 
@@ -343,8 +355,8 @@ def random_gpt2(transformers, model_class, config, folder, **sizes):
     return model.eval()
 
 
-def compare_gpt2(ours, theirs, where, figures):
-    batch = getattr(ours, "backbone", ours).tokenizer(GPT_WORDS)
+def compare_gpt2(ours, theirs, where, figures, texts=GPT_WORDS):
+    batch = getattr(ours, "backbone", ours).tokenizer(texts)
     name, key = ("logits", "logits") if hasattr(ours, "backbone") else ("sequence_output", "last_hidden_state")
     figures[where] = max(difference(ours(batch)[name], run_gpt2(theirs, batch)[key]), figures.get(where, 0))
     assert figures[where] < 1e-5
@@ -409,6 +421,97 @@ def test_beams_find_what_they_find_there(transformers, tmp_path, beams, length_p
         assert continuation == (expected[: expected.index(end)] if end in expected else expected)
 
 
+# The first GPT
+
+NASTY_TEXTS = [
+    "The cat sat on the mat, didn't it?",
+    "ÉCOLE  Straße\tİstanbul\n\nǅ ﬁn e\u0301 n\u0303o",
+    "naïve 狗☕ 🐕‍🦺 <unk>x<unk> <UNK> </w> a</w>b",
+    "\x00\u200b\ufffd\u00a0a\u2028b 3.14 --!!",
+]
+OPENAI_GRID = [
+    {},
+    {"afn": "relu", "n_layer": 3},
+    {"afn": "silu", "n_head": 4},
+    {"layer_norm_epsilon": 1e-2, "n_head": 1, "n_embd": 24},
+    {"afn": "swish", "n_positions": 96, "resid_pdrop": 0.3, "embd_pdrop": 0.0, "attn_pdrop": 0.2},
+]
+
+
+def openai_tokenizer(transformers):
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    bpe.normalizer = tokenizers.normalizers.BertNormalizer()
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=100, special_tokens=["<unk>"], end_of_word_suffix="</w>", show_progress=False
+    )
+    bpe.train_from_iterator(NASTY_TEXTS[:2] * 2, trainer)
+    learned = json.loads(bpe.to_str())["model"]
+    return transformers.OpenAIGPTTokenizer(vocab=learned["vocab"], merges=list(map(tuple, learned["merges"])))
+
+
+@pytest.fixture(scope="module")
+def openai_folder(transformers, tmp_path_factory):
+    """A GPT of the published size, 117 million weights, as Hugging Face draws them; with a small vocabulary."""
+    import torch
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("openai-gpt")
+    transformers.OpenAIGPTLMHeadModel(transformers.OpenAIGPTConfig()).save_pretrained(folder)
+    openai_tokenizer(transformers).save_pretrained(folder)
+    return folder
+
+
+def test_the_first_gpt_of_the_published_size(transformers, openai_folder, figures):
+    lm, rng = GPT2CausalLM.from_preset(openai_folder), np.random.default_rng(0)
+    assert lm.count_params() > 116e6
+    batches = []
+    for length in (64, 200):
+        is_token = (np.arange(length) < rng.integers(length // 2, length, (4, 1))).astype("int32")
+        batches.append({"token_ids": rng.integers(0, 40478, is_token.shape, "int32"), "padding_mask": is_token})
+    theirs = transformers.OpenAIGPTLMHeadModel.from_pretrained(openai_folder)
+    compare_logits(lm, theirs, batches, "the first GPT, 117 M weights", figures)
+
+
+def test_the_first_gpt_continues_as_there(transformers, openai_folder):
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, 40478, 5 + index).tolist() for index in range(20)]
+    theirs = transformers.OpenAIGPTLMHeadModel.from_pretrained(openai_folder)
+    compare_continuations(GPT2CausalLM.from_preset(openai_folder), theirs, prompts, 8)
+
+
+@pytest.mark.parametrize("config", OPENAI_GRID, ids=lambda config: "-".join(map(str, config.values())) or "default")
+@pytest.mark.parametrize("model_class", ["OpenAIGPTModel", "OpenAIGPTLMHeadModel"])
+def test_import_and_export_of_the_first_gpt(transformers, tmp_path, model_class, config, figures):
+    import torch
+
+    torch.manual_seed(0)
+    tokenizer = openai_tokenizer(transformers)
+    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": 64, "vocab_size": len(tokenizer)}
+    theirs = getattr(transformers, model_class)(transformers.OpenAIGPTConfig(**sizes | config))
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.15)
+    theirs.save_pretrained(tmp_path / "theirs")
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    ours = (GPT2 if model_class == "OpenAIGPTModel" else GPT2CausalLM).from_preset(tmp_path / "theirs")
+    compare_gpt2(ours, theirs, f"imported {model_class}", figures, NASTY_TEXTS)
+
+    for weight in ours.trainable_weights:  # so that what comes back is what was saved
+        weight.assign(weight * 0.9)
+    ours.save_to_preset(tmp_path / "ours")
+    loaded, report = getattr(transformers, model_class).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(report.values()), report
+    compare_gpt2(ours, loaded, f"exported {model_class}", figures, NASTY_TEXTS)
+    for name in ("afn", "attn_pdrop", "embd_pdrop", "resid_pdrop", "eos_token_id"):
+        assert getattr(loaded.config, name) == {"swish": "silu"}.get(old := getattr(theirs.config, name), old), name
+    exported = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    for ids in (tokenizer(NASTY_TEXTS)["input_ids"], exported(NASTY_TEXTS)["input_ids"]):
+        assert ids == [getattr(ours, "backbone", ours).tokenizer.encode(text) for text in NASTY_TEXTS]
+
+
+# Samplers
+
+
 def test_samplers_draw_from_the_distributions_there(transformers):
     import torch
     from transformers.generation import logits_process
@@ -441,3 +544,76 @@ def test_samplers_draw_from_the_distributions_there(transformers):
         probabilities = np.asarray(sampler.probabilities(logits, seen))
         assert difference(probabilities, scores.softmax(-1)) < 1e-6
         assert np.array_equal(probabilities > 0, scores.numpy() > -np.inf)
+
+
+# Classifiers
+
+NAMES = {"id2label": {0: "cold", 1: "warm", 2: "wet"}, "label2id": {"cold": 0, "warm": 1, "wet": 2}}
+
+
+def compare_classifiers(ours, theirs, batch, segments, figures, where):
+    run_theirs = run_gpt2 if segments is None else lambda *arguments: run(*arguments, segments)
+    if segments is not None:
+        batch = batch | {"segment_ids": batch["segment_ids"] % segments}
+    logits, expected = np.asarray(ours(batch)), run_theirs(theirs, batch).logits.numpy()
+    chosen = batch["padding_mask"] == 1 if logits.ndim == 3 else slice(None)
+    figures[where] = max(difference(logits[chosen], expected[chosen]), figures.get(where, 0))
+    assert figures[where] < 1e-5
+
+
+def exported(transformers, ours, theirs, folder):
+    """The other library's model of what ours becomes with other weights."""
+    for weight in ours.trainable_weights:  # so that what comes back is what was saved
+        weight.assign(weight * 0.9)
+    ours.save_to_preset(folder)
+    loaded, report = type(theirs).from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values()), report
+    assert (loaded.config.id2label, loaded.config.label2id) == (NAMES["id2label"], NAMES["label2id"])
+    return loaded
+
+
+@pytest.mark.parametrize("config", GRID[::3], ids=lambda config: "-".join(map(str, config.values())) or "default")
+@pytest.mark.parametrize("head", [TextClassifier, TokenClassifier])
+def test_import_and_export_of_classifiers(transformers, tmp_path, head, config, figures):
+    kind = "Sequence" if head is TextClassifier else "Token"
+    theirs = random_model(transformers, f"BertFor{kind}Classification", config | NAMES)
+    theirs.save_pretrained(tmp_path / "theirs")
+    WordPieceTokenizer(WORDS).save(tmp_path / "theirs")
+    ours, segments = head.from_preset(tmp_path / "theirs"), theirs.config.type_vocab_size
+    assert ours.names == ("cold", "warm", "wet")
+    batch = ours.backbone.tokenizer(TEXTS, PAIRS)
+    compare_classifiers(ours, theirs, batch, segments, figures, f"imported BertFor{kind}Classification")
+    loaded = exported(transformers, ours, theirs, tmp_path / "ours")
+    compare_classifiers(ours, loaded, batch, segments, figures, f"exported BertFor{kind}Classification")
+
+
+@pytest.mark.parametrize("family", ["GPT2", "OpenAIGPT"])
+def test_import_and_export_of_classifiers_on_gpt(transformers, tmp_path, family, figures):
+    import torch
+
+    if family == "GPT2":
+        theirs = random_gpt2(transformers, "GPT2ForSequenceClassification", NAMES, tmp_path / "theirs")
+        theirs.config.pad_token_id = theirs.config.eos_token_id
+    else:
+        tokenizer = openai_tokenizer(transformers)
+        sizes = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": 64, "vocab_size": len(tokenizer)}
+        config = transformers.OpenAIGPTConfig(**sizes | NAMES, pad_token_id=tokenizer.unk_token_id)
+        theirs = transformers.OpenAIGPTForSequenceClassification(config).eval()
+        for parameter in theirs.parameters():
+            torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.15)
+        theirs.save_pretrained(tmp_path / "theirs")
+        tokenizer.save_pretrained(tmp_path / "theirs")
+    ours = TextClassifier.from_preset(tmp_path / "theirs")
+    batch = ours.backbone.tokenizer(["the cat sat on the mat", "a dog", "Once"])
+    compare_classifiers(ours, theirs, batch, None, figures, f"imported {family}ForSequenceClassification")
+    loaded = exported(transformers, ours, theirs, tmp_path / "ours")
+    compare_classifiers(ours, loaded, batch, None, figures, f"exported {family}ForSequenceClassification")
+
+
+def test_a_pipeline_there_says_what_ours_says(transformers, tmp_path):
+    backbone = Bert(BertConfig(len(WORDS), 2, 2, 16, 24, 32, initializer_range=0.5), WordPieceTokenizer(WORDS))
+    ours = TextClassifier(backbone, ["cold", "warm", "wet"], "pooled")
+    ours.save_to_preset(tmp_path)
+    found = transformers.pipeline("text-classification", str(tmp_path))(TEXTS)
+    for prediction, expected in zip(ours.predict(TEXTS, verbose=0), found, strict=True):
+        assert prediction.label == expected["label"] and abs(prediction.probability - expected["score"]) < 1e-5

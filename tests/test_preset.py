@@ -11,8 +11,8 @@ from layer_checks import compiled, same, to_numpy
 from course_lib import Bert, BertConfig, BertPretrainer, WordPieceTokenizer
 from course_lib.checkpoints.files import read_tensors
 from course_lib.data import assets
-from course_lib.heads import SentenceEncoder
 from course_lib.preset import locate
+from course_lib.sentence_encoder import SentenceEncoder
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

@@ -109,7 +109,7 @@ LAYERS = [  # a module imports from the rows above its own, and from its own par
     {"attention"},
     {"transformer", "preset", "inputs"},
     {"bert", "gpt2", "seq2seq"},
-    {"heads", "training", "explain"},
+    {"heads", "sentence_encoder", "training", "explain"},
     {"exercises", "chapters"},
 ]
 

@@ -9,6 +9,8 @@ import pytest
 from layer_checks import ATTENTION_MASK, LayerChecks, X, config_tells, randomize, same, to_numpy
 
 from course_lib.transformer import (
+    Decoder,
+    DecoderBlock,
     Encoder,
     EncoderBlock,
     FeedForward,
@@ -18,6 +20,8 @@ from course_lib.transformer import (
 )
 
 EPSILON = 0.1  # large enough to matter
+SOURCE = np.random.default_rng(2).normal(size=(3, 7, 8)).astype("float32")  # (B, S, D)
+SOURCE_MASK = (np.arange(7) < np.array([[7], [3], [0]]))[:, None, None, :]  # (B, 1, 1, S); one row has no source at all
 
 
 class TestPositionEmbedding(LayerChecks):
@@ -45,6 +49,21 @@ class TestEncoderBlock(LayerChecks):
 class TestEncoderWithNormFirst(TestEncoderBlock):
     def make(self, **kwargs):
         return Encoder(2, 2, 12, activation="gelu", norm_first=True, **kwargs)
+
+    def call(self, layer, inputs):
+        return layer(**inputs, return_hidden_states=True, return_attention=True)
+
+
+class TestDecoderBlock(LayerChecks):
+    inputs: typing.ClassVar = {"x": X, "source": SOURCE, "attention_mask": ATTENTION_MASK, "source_mask": SOURCE_MASK}
+
+    def make(self, **kwargs):
+        return DecoderBlock(2, 12, activation="quick_gelu", layer_norm_epsilon=1e-3, **kwargs)
+
+
+class TestDecoderWithNormFirst(TestDecoderBlock):
+    def make(self, **kwargs):
+        return Decoder(2, 2, 12, activation="gelu", norm_first=True, **kwargs)
 
     def call(self, layer, inputs):
         return layer(**inputs, return_hidden_states=True, return_attention=True)
@@ -139,6 +158,51 @@ def test_an_encoder_is_attention_and_feed_forward_with_residuals_and_norms(norm_
     same(outputs["sequence_output"], layer_norm(x, encoder.norm) if norm_first else x)
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_decoder_looks_at_the_source_between_attention_and_feed_forward(norm_first):
+    decoder = Decoder(2, 2, 12, activation="relu", norm_first=norm_first, layer_norm_epsilon=EPSILON)
+    decoder.build(X.shape)
+    randomize(decoder)
+    x = X.astype("float64")
+    states = [x]
+    for block in decoder.blocks:
+
+        def attention(x, block=block):
+            return to_numpy(block.attention(x.astype("float32"), attention_mask=ATTENTION_MASK))
+
+        def cross_attention(x, block=block):
+            return to_numpy(block.cross_attention(x.astype("float32"), SOURCE, attention_mask=SOURCE_MASK))
+
+        def feed_forward(x, block=block):
+            return dense(np.maximum(dense(x, block.feed_forward.intermediate), 0), block.feed_forward.output_projection)
+
+        for sublayer, norm in (
+            (attention, block.attention_norm),
+            (cross_attention, block.cross_attention_norm),
+            (feed_forward, block.feed_forward_norm),
+        ):
+            x = x + sublayer(layer_norm(x, norm)) if norm_first else layer_norm(x + sublayer(x), norm)
+        states.append(x)
+    outputs = decoder(X, SOURCE, attention_mask=ATTENTION_MASK, source_mask=SOURCE_MASK, return_hidden_states=True)
+    same(outputs["hidden_states"], tuple(states), tolerance=2e-5)
+    same(outputs["sequence_output"], layer_norm(x, decoder.norm) if norm_first else x, tolerance=2e-5)
+
+
+def test_what_a_decoder_has_read_stands_for_the_source():
+    decoder = Decoder(2, 2, 12)
+    decoder.build(X.shape)
+    randomize(decoder)
+    masks = {"attention_mask": np.tril(np.ones((5, 5), bool)), "source_mask": SOURCE_MASK}
+    expected = decoder(X, SOURCE, **masks, return_attention=True)
+    nothing = keras.ops.zeros((3, 5, 2, 4))
+    cache = tuple(((nothing, nothing), pair) for pair in decoder.read(SOURCE))
+    outputs = decoder(X, cache=cache, position=0, **masks, return_attention=True)
+    for name in ("sequence_output", "attention", "cross_attention"):
+        same(outputs[name], expected[name])
+    for (_, before), (_, after) in zip(cache, outputs["cache"], strict=True):
+        same(after, before, tolerance=0)
+
+
 def test_feed_forward_treats_each_position_by_itself():
     layer = FeedForward(12)
     order = [3, 0, 4, 1, 2]
@@ -185,6 +249,8 @@ def test_configs_tell_every_argument():
     block |= {"output_initializer": "zeros", "attention_scale": 0.1}
     config_tells(lambda **kwargs: EncoderBlock(2, 12, **kwargs), **block)
     config_tells(lambda **kwargs: Encoder(2, 2, 12, **kwargs), **block)
+    config_tells(lambda **kwargs: DecoderBlock(2, 12, **kwargs), **block)
+    config_tells(lambda **kwargs: Decoder(2, 2, 12, **kwargs), **block)
 
 
 def test_an_encoder_without_blocks_is_refused():

@@ -92,6 +92,9 @@ class Format:
             nothing is computed with it}.
         optional: from the names of a checkpoint's tensors to those of our fields that only they tell.
         architecture: from a model to the name of the foreign class with the same weights.
+        implied: from our config's fields to {a field: the value that it has in every model of the family}.
+        entries: from a model to more entries of its config, those of its head.
+        left_out: from a model to the tensors, by what their names begin with, that the foreign class has no use for.
     """
 
     model_type: str
@@ -105,6 +108,9 @@ class Format:
     copies: Callable
     optional: Callable
     architecture: Callable
+    implied: Callable = lambda fields: {}
+    entries: Callable = lambda model: {}
+    left_out: Callable = lambda model: ()
 
     def read(self, folder):
         """Reads a folder and translates its config.
@@ -151,7 +157,7 @@ class Format:
                     )
                 value = self.values[field][value]
             fields[field] = value
-        return fields
+        return fields | self.implied(fields)
 
     def load(self, tensors, fields, model):
         """Gives a model its weights; if anything is amiss, none.
@@ -210,9 +216,10 @@ class Format:
                 known = sorted(set(self.values[field].values()))
                 raise ValueError(f"Expected {field} to be one of {known}, which have a name there; got {value!r}.")
             config[name] = theirs[0] if theirs else value
+        config |= self.entries(model)
         tensors = {}
         for row in self.tensors(fields):
-            if (variable := row.find(model)) is not None:
+            if (variable := row.find(model)) is not None and not row.name.startswith(self.left_out(model)):
                 array = np.asarray(variable)
                 if array.dtype.kind in "biu":
                     raise ValueError(f"Expected floats in {row.path}; got {array.dtype}. Save before you quantize.")
@@ -222,3 +229,68 @@ class Format:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "model.safetensors.index.json").unlink(missing_ok=True)  # of shards that were there before
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+class Formats:
+    """Several formats of one class of models. To read, `model_type` says which it is; to write, the implied fields.
+
+    Args:
+        *formats: each a `Format`.
+    """
+
+    def __init__(self, *formats):
+        self.formats = formats
+
+    def read(self, folder):
+        """Reads a folder, as `Format.read` does.
+
+        Args:
+            folder: path of the folder.
+
+        Returns:
+            The fields of our config, and the tensors.
+
+        Raises:
+            ValueError: if the folder holds another type of model, or for any reason that `Format.read` has.
+        """
+        path = pathlib.Path(folder) / "config.json"
+        by_type = {each.model_type: each for each in self.formats}
+        model_type = read_json(path).get("model_type", self.formats[0].model_type)
+        if model_type not in by_type:
+            raise ValueError(f"Expected model_type {' or '.join(map(repr, by_type))} in {path}; got {model_type!r}.")
+        return by_type[model_type].read(folder)
+
+    def load(self, tensors, fields, model):
+        """Gives a model its weights, as `Format.load` does.
+
+        Args:
+            tensors: from `read`.
+            fields: of our config.
+            model: a built model.
+
+        Raises:
+            ValueError: for any reason that `Format.load` has.
+        """
+        self._of(fields).load(tensors, fields, model)
+
+    def save(self, model, fields, folder, dtype="float32"):
+        """Writes a folder, as `Format.save` does.
+
+        Args:
+            model: a built model.
+            fields: of our config.
+            folder: path of an existing folder.
+            dtype: of the floats in the file.
+
+        Raises:
+            ValueError: if no format has such a config, or for any reason that `Format.save` has.
+        """
+        self._of(fields).save(model, fields, folder, dtype)
+
+    def _of(self, fields):
+        implied = {each.model_type: each.implied(fields) for each in self.formats}
+        for each in self.formats:
+            if implied[each.model_type].items() <= fields.items():
+                return each
+        got = {name: fields[name] for name in {name: None for values in implied.values() for name in values}}
+        raise ValueError(f"Expected a config with what one of these formats implies: {implied}; got {got}.")

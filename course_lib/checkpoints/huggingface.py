@@ -2,6 +2,7 @@
 
 import pathlib
 
+from course_lib.checkpoints import huggingface_heads
 from course_lib.checkpoints.files import read_json
 from course_lib.checkpoints.format import Format, Tensor
 
@@ -105,6 +106,26 @@ _BYTE_PAIR = {
     "ignore_merges": False,
     "added_tokens": ["<|endoftext|>"],
 }
+_CHARACTER_PAIR_SETTINGS = {"unk_token": "<unk>", "bos_token": None, "eos_token": None}
+_CHARACTER_PAIR = {
+    "model": "BPE",
+    "normalizer": {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": True,
+        "strip_accents": None,
+        "lowercase": True,
+    },
+    "pre_tokenizer": "BertPreTokenizer",
+    "dropout": None,
+    "continuing_subword_prefix": None,
+    "end_of_word_suffix": "</w>",
+    "byte_fallback": False,
+    "ignore_merges": False,
+    "unk_token": "<unk>",
+    "fuse_unk": False,
+    "added_tokens": ["<unk>"],
+}
 
 
 def read_word_piece(folder):
@@ -175,20 +196,39 @@ def read_byte_pair(folder):
         ValueError: if the folder holds neither `vocab.json` with `merges.txt` nor `tokenizer.json`, its ids have gaps,
             or it describes a tokenizer that differs from GPT-2's in more than those arguments.
     """
-    folder = pathlib.Path(folder)
+    return _read_pairs(pathlib.Path(folder), _BYTE_PAIR_SETTINGS, "GPT-2's byte-level BPE", _BYTE_PAIR)
+
+
+def read_character_pair(folder):
+    """Reads the vocabulary and the merges of the BPE on characters that the first GPT has.
+
+    Args:
+        folder: path of the folder.
+
+    Returns:
+        The arguments of `course_lib.text.character_pair.CharacterPairTokenizer`, a dict.
+
+    Raises:
+        ValueError: if the folder holds neither `vocab.json` with `merges.txt` nor `tokenizer.json`, its ids have gaps,
+            or it describes a tokenizer that differs from GPT's in more than those arguments.
+    """
+    return _read_pairs(pathlib.Path(folder), _CHARACTER_PAIR_SETTINGS, "GPT's BPE on characters", _CHARACTER_PAIR)
+
+
+def _read_pairs(folder, expected_settings, kind, expected):
     path = folder / "tokenizer_config.json"
     settings = read_json(path) if path.is_file() else {}
-    for name, expected in _BYTE_PAIR_SETTINGS.items():
-        setting = settings.get(name, expected)
-        if (setting["content"] if isinstance(setting, dict) else setting) != expected:
-            raise ValueError(f"Expected {name} to be {expected!r} in {path}; got {setting!r}.")
+    for name, value in expected_settings.items():
+        setting = settings.get(name, value)
+        if (setting["content"] if isinstance(setting, dict) else setting) != value:
+            raise ValueError(f"Expected {name} to be {value!r} in {path}; got {setting!r}.")
     if (folder / "vocab.json").is_file():
         path = folder / "vocab.json"
         ids = read_json(path)
         merges = _read_merges(folder / "merges.txt")
     else:
         path = folder / "tokenizer.json"
-        ids, merges = _byte_pair_of_json(path)
+        ids, merges = _pairs_of_json(path, kind, expected)
     vocabulary = sorted(ids, key=ids.get)
     if [ids[piece] for piece in vocabulary] != list(range(len(ids))):
         raise ValueError(f"Expected the ids from 0 to {len(ids) - 1}, each once, in {path}; got others.")
@@ -207,7 +247,7 @@ def _read_merges(path):
     return merges
 
 
-def _byte_pair_of_json(path):
+def _pairs_of_json(path, kind, expected):
     tokenizer = read_json(path)
     model, splitter = tokenizer["model"], tokenizer.get("pre_tokenizer") or {}
     found = {
@@ -221,10 +261,13 @@ def _byte_pair_of_json(path):
         "end_of_word_suffix": model.get("end_of_word_suffix") or None,
         "byte_fallback": model.get("byte_fallback", False),
         "ignore_merges": model.get("ignore_merges", False),
+        "unk_token": model.get("unk_token"),
+        "fuse_unk": model.get("fuse_unk", False),
         "added_tokens": [token["content"] for token in tokenizer.get("added_tokens", ())],
     }
-    if found != _BYTE_PAIR:
-        raise ValueError(f"Expected GPT-2's byte-level BPE in {path}, {_BYTE_PAIR}; got {found}.")
+    found = {name: found[name] for name in expected}
+    if found != expected:
+        raise ValueError(f"Expected {kind} in {path}, {expected}; got {found}.")
     merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
     return model["vocab"], merges
 
@@ -283,6 +326,7 @@ def _bert_tensors(fields):
         yield Tensor("cls.predictions.decoder.weight", "masked_lm.projection.kernel", transposed=True, **head)
         yield Tensor("cls.predictions.decoder.bias", "masked_lm.bias", **head)
     yield from linear("cls.seq_relationship", "next_sentence", **head)
+    yield from linear("classifier", "classifier", **head)
 
 
 def _bert_copies(fields):
@@ -297,6 +341,8 @@ def _bert_copies(fields):
 def _bert_architecture(model):
     if not hasattr(model, "backbone"):
         return "BertModel"
+    if hasattr(model, "classifier"):
+        return huggingface_heads.architecture("Bert", model)
     return "BertForPreTraining" if model.backbone.config.pooler else "BertForMaskedLM"
 
 
@@ -332,4 +378,6 @@ BERT = Format(
     copies=_bert_copies,
     optional=lambda names: {"pooler": any(name.startswith("bert.pooler.") for name in names)},
     architecture=_bert_architecture,
+    entries=huggingface_heads.entries,
+    left_out=lambda model: () if getattr(model, "names_argument", "classes") == "classes" else ("bert.pooler.",),
 )

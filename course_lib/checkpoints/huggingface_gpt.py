@@ -1,5 +1,6 @@
-"""GPT-2 in the layout of the Hugging Face hub, as OpenAI's weights are published there."""
+"""GPT-2, and the first GPT, in the layout of the Hugging Face hub, as OpenAI's weights are published there."""
 
+from course_lib.checkpoints import huggingface_heads
 from course_lib.checkpoints.format import Format, Tensor
 from course_lib.checkpoints.huggingface import ACTIVATIONS, FIXED, HARMLESS, norm
 
@@ -8,6 +9,7 @@ _HARMLESS = HARMLESS | {
     "is_decoder",
     "max_length",
     "n_ctx",
+    "n_special",
     "pad_token_id",
     "predict_special_tokens",
     "reorder_and_upcast_attn",  # a matter of rounding in half precision; we take the softmax in float32 anyway
@@ -24,9 +26,9 @@ def _convolution(name, path, part=(0, 1)):
     yield Tensor(f"{name}.bias", f"{path}.bias", part=part)
 
 
-def _gpt2_tensors(fields):
-    yield Tensor("transformer.wte.weight", "token_embedding.embeddings")
-    yield Tensor("transformer.wpe.weight", "position_embedding.embeddings")
+def _tensors(fields, tokens, positions):
+    yield Tensor(f"transformer.{tokens}.weight", "token_embedding.embeddings")
+    yield Tensor(f"transformer.{positions}.weight", "position_embedding.embeddings")
     for index in range(fields["num_layers"]):
         name, path = f"transformer.h.{index}", f"decoder.blocks.{index}"
         yield from norm(f"{name}.ln_1", f"{path}.attention_norm")
@@ -36,7 +38,24 @@ def _gpt2_tensors(fields):
         yield from norm(f"{name}.ln_2", f"{path}.feed_forward_norm")
         yield from _convolution(f"{name}.mlp.c_fc", f"{path}.feed_forward.intermediate")
         yield from _convolution(f"{name}.mlp.c_proj", f"{path}.feed_forward.output_projection")
-    yield from norm("transformer.ln_f", "decoder.norm")
+    if fields["norm_first"]:
+        yield from norm("transformer.ln_f", "decoder.norm")
+    yield Tensor("score.weight", "classifier.kernel", transposed=True, in_backbone=False)
+
+
+def _architecture(family, model):
+    if hasattr(model, "classifier"):
+        return huggingface_heads.architecture(family, model)
+    return f"{family}LMHeadModel" if hasattr(model, "backbone") else f"{family}Model"
+
+
+def _entries(model):
+    entries = huggingface_heads.entries(model)
+    if entries:  # what our tokenizers pad with, by which a text's last token is known there
+        backbone = model.backbone
+        end = backbone.config.end_token_id
+        entries["pad_token_id"] = getattr(backbone.tokenizer, "unknown_token_id", None) if end < 0 else end
+    return entries
 
 
 GPT2 = Format(
@@ -64,8 +83,44 @@ GPT2 = Format(
     fixed={"tie_word_embeddings": True, **FIXED},
     harmless=_HARMLESS,
     buffers=r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",  # the causal mask, in old versions
-    tensors=lambda fields: tuple(_gpt2_tensors(fields)),
+    tensors=lambda fields: tuple(_tensors(fields, "wte", "wpe")),
     copies=lambda fields: {"lm_head.weight": "transformer.wte.weight"},
     optional=lambda names: {},
-    architecture=lambda model: "GPT2LMHeadModel" if hasattr(model, "backbone") else "GPT2Model",
+    architecture=lambda model: _architecture("GPT2", model),
+    entries=_entries,
+    implied=lambda fields: {"norm_first": True},
+)
+OPENAI_GPT = Format(
+    model_type="openai-gpt",
+    prefix="transformer.",
+    fields={
+        "vocab_size": ("vocabulary_size", 40478),
+        "n_layer": ("num_layers", 12),
+        "n_head": ("num_heads", 12),
+        "n_embd": ("hidden_dim", 768),
+        "n_positions": ("max_sequence_length", 512),
+        "embd_pdrop": ("embedding_dropout", 0.1),
+        "resid_pdrop": ("dropout", 0.1),
+        "attn_pdrop": ("attention_dropout", 0.1),
+        "afn": ("activation", "gelu"),
+        "layer_norm_epsilon": ("layer_norm_epsilon", 1e-5),
+        "initializer_range": ("initializer_range", 0.02),
+    },
+    # What is called GELU here is the approximation, as in GPT-2, whose configs call it by another name.
+    values={"activation": {"gelu": "gelu_approximate", "relu": "relu", "silu": "silu", "swish": "silu"}},
+    fixed={"tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": None, **FIXED},
+    harmless=_HARMLESS,
+    buffers=r"transformer\.(h\.\d+\.attn\.bias|position_ids)",  # the causal mask, and 0, 1, 2, …, in old versions
+    tensors=lambda fields: tuple(_tensors(fields, "tokens_embed", "positions_embed")),
+    copies=lambda fields: {"lm_head.weight": "transformer.tokens_embed.weight"},
+    optional=lambda names: {},
+    architecture=lambda model: _architecture("OpenAIGPT", model),
+    entries=_entries,
+    implied=lambda fields: {
+        "norm_first": False,
+        "intermediate_dim": 4 * fields["hidden_dim"],
+        "scale_attention": True,
+        "scale_attention_by_layer": False,
+        "end_token_id": -1,
+    },
 )

@@ -36,7 +36,8 @@ def read_prompts(prompts, tokenizer, longest, max_new_tokens):
     for index, row in enumerate(rows):
         if not row:
             raise ValueError(
-                f'Expected prompts of at least one token; prompt {index} has none. "<|endoftext|>" begins a new text.'
+                f"Expected prompts of at least one token; prompt {index} has none. "
+                'GPT-2 begins a new text with "<|endoftext|>".'
             )
         if len(row) + max_new_tokens > longest:
             raise ValueError(

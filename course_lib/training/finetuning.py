@@ -7,17 +7,19 @@ import keras
 import numpy as np
 
 from course_lib.objectives import CrossEntropy
+from course_lib.training.adaptation import rates_by_depth
 from course_lib.training.optimizers import AdamW
 from course_lib.training.schedules import WarmupLinearDecay
 
 _STEP = 8  # widths of batches are multiples of it, so that few different ones are compiled
+_BY_TOKEN = ("token_ids", "segment_ids", "padding_mask")  # inputs (n, T)
 
 
 class Examples(keras.utils.PyDataset):
     """Labelled rows for `fit`, those of like length together, so that little is computed for padding.
 
     Args:
-        inputs: a dict of arrays with n rows, `padding_mask` (n, T) among them; those of that shape are cut.
+        inputs: a dict of arrays with n rows, `padding_mask` (n, T) among them; what tokenizers return is cut.
         labels: integers (n, …).
         weights: floats (n, …) for the loss; 1 if None.
         batch_size: B.
@@ -52,43 +54,83 @@ class Examples(keras.utils.PyDataset):
         batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         if self.rng is not None:
             middle = [batches[index] for index in 1 + self.rng.permutation(max(len(batches) - 2, 0))]
-            # The shortest and the longest come first: from two batches TensorFlow learns which axes vary.
             batches = batches[:1] + batches[1:][-1:] + middle
+        # The shortest and the longest come first: from two batches TensorFlow learns which axes vary.
+        widths = [self._width(rows) for rows in batches]
+        if len(set(widths)) > len(set(widths[:2])) == 1:
+            batches.insert(1, batches.pop(int(np.argmax(widths))))
         self.batches = batches
+
+    def _width(self, rows):
+        return min(-(-self.lengths[rows].max() // _STEP) * _STEP, self.inputs["padding_mask"].shape[1])
 
     def __getitem__(self, index):
         rows = self.batches[index]
-        width = min(-(-self.lengths[rows].max() // _STEP) * _STEP, self.inputs["padding_mask"].shape[1])
-        shape = self.inputs["padding_mask"].shape
+        width = self._width(rows)
         inputs = {
-            name: array[rows, :width] if array.shape == shape else array[rows] for name, array in self.inputs.items()
+            name: array[rows, :width] if name in _BY_TOKEN else array[rows] for name, array in self.inputs.items()
         }
         return inputs, self.labels[rows], self.weights[rows]
 
+    def in_order(self, found):
+        """What a model found, in the order of the rows that these were made of.
 
-def fine_tune(model, train, validation, learning_rate, epochs, weight_decay=0.01, patience=None):
-    """Trains all weights of a classifier, and keeps those of the epoch with the lowest validation loss.
+        Args:
+            found: an array with n rows, in the order of the batches of this epoch.
+
+        Returns:
+            An array of the same shape.
+        """
+        ordered = np.empty_like(found)
+        ordered[np.concatenate(self.batches)] = found
+        return ordered
+
+
+def fine_tune(
+    model,
+    train,
+    validation,
+    learning_rate,
+    epochs,
+    weight_decay=0.01,
+    patience=None,
+    layer_decay=1.0,
+    batch_size=32,
+    seed=0,
+):
+    """Trains a classifier, and keeps the weights of the epoch with the lowest validation loss.
 
     The learning rate rises for a tenth of the steps and falls to zero at the last.
 
     Args:
         model: a `TextClassifier` or `TokenClassifier`; it is compiled here.
-        train: `Examples`.
-        validation: `Examples`.
+        train: `Examples`; or raw texts and their labels, a pair.
+        validation: likewise.
         learning_rate: the peak.
         epochs: how many.
         weight_decay: of AdamW.
         patience: training ends early once the validation loss has not been below its lowest for so many epochs; never
             if None.
+        layer_decay: what the learning rate is multiplied by from each block to the one below, as `rates_by_depth` does.
+        batch_size: B, where the texts are raw.
+        seed: of the order of raw texts.
 
     Returns:
         A list with the validation loss of each epoch.
+
+    Raises:
+        ValueError: if every weight is frozen, or raw texts or labels cannot be used, as the classifier's `examples`
+            says.
     """
+    if not isinstance(train, Examples):
+        train = model.examples(*train, batch_size=batch_size, seed=seed)
+    if not isinstance(validation, Examples):
+        validation = model.examples(*validation, batch_size=batch_size)
     steps = epochs * train.num_batches
     schedule = WarmupLinearDecay(learning_rate, steps // 10, steps)
-    model.compile(
-        AdamW(schedule, weight_decay=weight_decay, global_clipnorm=1.0), loss=CrossEntropy(), jit_compile=False
-    )
+    rates = None if layer_decay == 1 else rates_by_depth(model, layer_decay)
+    optimizer = AdamW(schedule, weight_decay=weight_decay, global_clipnorm=1.0, rates=rates)
+    model.compile(optimizer, loss=CrossEntropy(), jit_compile=False)
     best = keras.callbacks.EarlyStopping("val_loss", patience=patience or epochs, restore_best_weights=True)
     history = model.fit(train, validation_data=validation, epochs=epochs, callbacks=[best], shuffle=False, verbose=0)
     return [float(loss) for loss in history.history["val_loss"]]
@@ -105,8 +147,4 @@ def logits_of(model, examples):
         Floats (n, …, C), in the order of the rows that the examples were made of.
     """
     parts = [model.predict_on_batch(examples[index][0]) for index in range(examples.num_batches)]
-    found = np.concatenate([np.asarray(part) for part in parts])
-    order = np.concatenate(examples.batches)
-    logits = np.empty_like(found)
-    logits[order] = found
-    return logits
+    return examples.in_order(np.concatenate([np.asarray(part) for part in parts]))

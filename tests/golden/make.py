@@ -22,6 +22,7 @@ VOCABULARY = """[PAD] [UNK] [CLS] [SEP] [MASK] the a my his dog cat bird river m
     cute old and under on , . ! ? ##s ##ing ##er 狗 猫 é ü Dog Paris un ##seen""".split()
 TEXTS = ["The dogs sit under my moon!", "a bird sings, unseen.", "[MASK] cat 狗 É"]
 PAIRS = ["His old stone is cute.", "Dog?", "the river was Paris and the old dogs sleeping on stone"]
+LABELS = ["cold", "warm", "wet"]
 SIZES = {
     "vocab_size": len(VOCABULARY),
     "num_hidden_layers": 2,
@@ -34,6 +35,7 @@ SIZES = {
 
 GPT_TEXTS = ["The cat sat on my mat, didn't it?", "a dog", "naïve 狗 ☕<|endoftext|>Once"]
 GPT_SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 40}
+OPENAI_TEXTS = ["The cat sat on my mat, didn't it?", "a dog", "Naïve 狗 <unk>☕ oncé"]
 
 
 def main():
@@ -44,11 +46,15 @@ def main():
     save("masked-lm-untied", transformers.BertForMaskedLM, tie_word_embeddings=False, hidden_act="quick_gelu")
     save("pretraining", transformers.BertForPreTraining, tokenizer={"do_lower_case": False}, hidden_size=12)
     as_in_2019(save("pretraining-in-old-names", transformers.BertForPreTraining, hidden_act="silu"))
+    save_classifier("classifier-of-texts", transformers.BertForSequenceClassification, classifier_dropout=0.2)
+    save_classifier("classifier-of-tokens", transformers.BertForTokenClassification)
     save_gpt2("gpt2", transformers.GPT2Model, n_inner=12)
     as_openai_published(save_gpt2("gpt2-as-published", transformers.GPT2Model))
     scales = {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True}
     odd = {"n_layer": 3, "n_head": 4, "activation_function": "relu", "layer_norm_epsilon": 0.05, **scales}
     save_gpt2("gpt2-causal-lm", transformers.GPT2LMHeadModel, **odd)
+    wider = {"n_embd": 16, "n_head": 4, "layer_norm_epsilon": 0.05}  # so that greedy search does not repeat one token
+    save_openai_gpt("openai-gpt", transformers.OpenAIGPTLMHeadModel, **wider)
     real()
 
 
@@ -86,11 +92,28 @@ def save(name, model_class, arguments=None, tokenizer=None, shard_size="1GB", **
     return folder
 
 
-def save_gpt2(name, model_class, **config):
-    """The same for GPT-2; of the logits, those of every eighth token; and what greedy search adds to the first text."""
+def save_classifier(name, model_class, **config):
+    """The same for a classifier with three labels; of its outputs, the logits."""
     torch.manual_seed(sum(name.encode()))
     folder = HERE / name
     folder.mkdir(exist_ok=True)
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {label: index for index, label in enumerate(LABELS)}}
+    model = model_class(transformers.BertConfig(**SIZES | names | config)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.5)
+    model.save_pretrained(folder)
+    tokenizer = transformers.BertTokenizer(vocab={token: i for i, token in enumerate(VOCABULARY)})
+    tokenizer.save_pretrained(folder)
+    inputs = tokenizer(TEXTS, PAIRS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    names = {"token_ids": "input_ids", "segment_ids": "token_type_ids", "padding_mask": "attention_mask"}
+    expected = {ours: inputs[theirs] for ours, theirs in names.items()} | {"logits": logits}
+    np.savez_compressed(folder / "expected.npz", **{key: compact(value.numpy()) for key, value in expected.items()})
+
+
+def save_gpt2(name, model_class, **config):
+    """The same for GPT-2."""
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
@@ -99,25 +122,52 @@ def save_gpt2(name, model_class, **config):
     learned = json.loads(bpe.to_str())["model"]
     vocabulary = learned["vocab"] | {"<|endoftext|>": len(learned["vocab"])}
     tokenizer = transformers.GPT2Tokenizer(vocab=vocabulary, merges=[tuple(merge) for merge in learned["merges"]])
-    tokenizer.save_pretrained(folder)
-
     end = vocabulary["<|endoftext|>"]
     special = {"vocab_size": len(vocabulary), "bos_token_id": end, "eos_token_id": end}
     config = transformers.GPT2Config(**GPT_SIZES | special | config, attn_implementation="eager")
+    return save_decoder(name, model_class, transformers.GPT2LMHeadModel, config, tokenizer, "<|endoftext|>", GPT_TEXTS)
+
+
+def save_openai_gpt(name, model_class, **config):
+    """The same for the first GPT."""
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    bpe.normalizer = tokenizers.normalizers.BertNormalizer()
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=90, special_tokens=["<unk>"], end_of_word_suffix="</w>", show_progress=False
+    )
+    bpe.train_from_iterator([*TEXTS, *PAIRS], trainer)
+    learned = json.loads(bpe.to_str())["model"]
+    tokenizer = transformers.OpenAIGPTTokenizer(
+        vocab=learned["vocab"], merges=[tuple(merge) for merge in learned["merges"]]
+    )
+    config = transformers.OpenAIGPTConfig(**GPT_SIZES | {"vocab_size": len(learned["vocab"])} | config)
+    return save_decoder(
+        name, model_class, transformers.OpenAIGPTLMHeadModel, config, tokenizer, "<unk>", OPENAI_TEXTS, bias=0.0
+    )
+
+
+def save_decoder(name, model_class, whole_class, config, tokenizer, padding, texts, bias=1.0):
+    """Of the logits, those of every eighth token are kept; and what greedy search adds to the first text."""
+    torch.manual_seed(sum(name.encode()))
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    tokenizer.save_pretrained(folder)
     model = model_class(config).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.4)
+    for path, parameter in model.named_parameters():
+        mean = 0.0 if parameter.ndim > 1 else bias if path.endswith("bias") else 1.0
+        torch.nn.init.normal_(parameter, mean=mean, std=0.4)
     model.save_pretrained(folder)
 
-    tokenizer.pad_token = "<|endoftext|>"
-    inputs = tokenizer(GPT_TEXTS, padding=True, return_tensors="pt")
-    first = tokenizer(GPT_TEXTS[0], return_tensors="pt")
-    whole = transformers.GPT2LMHeadModel(config).eval()
+    tokenizer.pad_token = padding
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    first = tokenizer(texts[0], return_tensors="pt")
+    whole = whole_class(config).eval()
     whole.transformer.load_state_dict(getattr(model, "transformer", model).state_dict())
     with torch.no_grad():
         outputs = model(**inputs, output_hidden_states=True, output_attentions=True)
         logits = whole(**inputs).logits
-        greedy = whole.generate(**first, max_new_tokens=8, do_sample=False, pad_token_id=end)
+        greedy = whole.generate(**first, max_new_tokens=8, do_sample=False, pad_token_id=tokenizer.pad_token_id)
     expected = {
         "token_ids": inputs["input_ids"],
         "padding_mask": inputs["attention_mask"],
