@@ -40,8 +40,8 @@ notebooks: $(VENV)/data ## run the chapters and save them with outputs and times
 notebooks-jax: $(VENV)/data ## the chapters' assertions on JAX, CHAPTERS="01 08" or all; up to 20 minutes
 	KERAS_BACKEND=jax $(PYTEST) --nbval-lax $(NBVAL) $(NOTEBOOKS)
 
-bench: $(VENV)/parity $(VENV)/data ## our speed beside that of KerasHub and Hugging Face; 10 minutes, and 4 to install PyTorch first
-	for script in encoder pretraining; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
+bench: $(VENV)/parity $(VENV)/data ## our speed beside that of KerasHub and Hugging Face; 25 minutes, and 4 to install PyTorch first
+	for script in encoder pretraining decoding finetuning; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
 
 parity: $(VENV)/parity $(VENV)/data ## live against transformers and KerasHub; 5 minutes, and 4 to install PyTorch first
 	KERAS_BACKEND=tensorflow $(VENV)/bin/python -m pytest -m parity

@@ -18,6 +18,7 @@ from course_lib.checkpoints import huggingface_heads
 from course_lib.gpt2 import GPT2
 from course_lib.inputs import ChecksIds
 from course_lib.preset import Preset, locate
+from course_lib.sentence_encoder import SentenceEncoder as SentenceEncoder  # the recorded chapter 00 finds it here
 from course_lib.sentence_encoder import check_lengths, check_pooling, pool
 from course_lib.text.words import pack_words
 from course_lib.training.finetuning import Examples

@@ -1,6 +1,7 @@
 """Each exercise: its solution passes, each common mistake meets its own hint, and a stub is "not written yet"."""
 
 import codecs
+import functools
 import itertools
 import re
 
@@ -11,7 +12,19 @@ import regex
 
 from course_lib import causal_mask, chapters, scaled_dot_product_attention
 from course_lib.attention import attention_weights
-from course_lib.exercises import Exercise, Property, chapter_01, chapter_02, chapter_04, chapter_05, chapter_06, close
+from course_lib.exercises import (
+    Exercise,
+    Property,
+    chapter_01,
+    chapter_02,
+    chapter_03,
+    chapter_04,
+    chapter_05,
+    chapter_06,
+    chapter_07,
+    chapter_09,
+    close,
+)
 from course_lib.text.byte_pair import PATTERN, split_words
 
 # The framework
@@ -180,6 +193,77 @@ MULTI_QUERY = {
         multi_query_with(merge=lambda x: x.reshape(len(x), x.shape[2], -1)),
         "transposed to",
     ),
+}
+
+# Chapter 03
+
+
+def step_by(
+    block=lambda angle: [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]],
+    frequency=lambda i, width: 10_000 ** (-2 * i / width),
+    side_by_side=True,
+):
+    def step(k, width):
+        matrix = np.zeros((width, width))
+        for i in range(width // 2):
+            places = [2 * i, 2 * i + 1] if side_by_side else [i, width // 2 + i]
+            matrix[np.ix_(places, places)] = block(k * frequency(i, width))
+        return matrix
+
+    return step
+
+
+ROTATION = {
+    "a vector": (lambda k, width: k * np.ones(width), "to the D numbers of another"),
+    "cosine first": (step_by(lambda a: [[np.sin(a), np.cos(a)], [np.cos(a), -np.sin(a)]]), "is the identity"),
+    "other way": (step_by(lambda a: [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]), "The sine comes first"),
+    "no minus": (step_by(lambda a: [[np.cos(a), np.sin(a)], [np.sin(a), np.cos(a)]]), "has a minus"),
+    "halves": (step_by(side_by_side=False), "follow the diagonal"),
+    "one frequency": (step_by(frequency=lambda i, width: 1), "each slower"),
+    "half the exponent": (step_by(frequency=lambda i, width: 10_000 ** (-i / width)), "each slower"),
+    "no way back": (lambda k, width: step_by()(abs(k), width), "its sign included"),
+}
+
+
+def forced(targets, end, shift=True, stop=True, weight_of_end=True, weight_of_padding=0, room=1, dtype="int32"):
+    length = max(map(len, targets)) + room
+    labels, decoder = np.full((len(targets), length), 0, dtype), np.full((len(targets), length), 0, dtype)
+    weights = np.full((len(targets), length), weight_of_padding, "float32")
+    for row, target in enumerate(targets):
+        labels[row, : len(target) + 1] = [*target, end if stop else 0][:length]
+        decoder[row, : len(target) + 1] = ([end, *target] if shift else [*target, end])[:length]
+        weights[row, : len(target) + weight_of_end] = 1
+    return decoder, labels, weights
+
+
+FORCING = {
+    "no room": (functools.partial(forced, room=0), "makes each row one longer"),
+    "never stops": (functools.partial(forced, stop=False), "learn where to stop"),
+    "sees the label": (functools.partial(forced, shift=False), "what comes before the label"),
+    "end without weight": (functools.partial(forced, weight_of_end=False), "never learns to stop"),
+    "padding with weight": (functools.partial(forced, weight_of_padding=1), "nothing to predict"),
+    "floats": (functools.partial(forced, dtype="float32"), "np.zeros makes floats"),
+}
+
+
+def count_with(tables=1, cross=1, stacks=2, biases=1, norms=5, tables_by_layer=False):
+    def count(vocabulary_size, num_layers, hidden_dim, intermediate_dim):
+        attention = 4 * hidden_dim**2 + 4 * hidden_dim * biases
+        feed_forward = (2 * hidden_dim + 1) * intermediate_dim + hidden_dim
+        layer = (2 + cross) * attention + stacks * feed_forward + norms * 2 * hidden_dim
+        table = tables * vocabulary_size * hidden_dim
+        return num_layers * (layer + table) if tables_by_layer else num_layers * layer + table
+
+    return count
+
+
+COUNT = {
+    "three tables": (count_with(tables=3), "share one table"),
+    "one stack": (count_with(stacks=1), "encoder and decoder each have one"),
+    "no cross-attention": (count_with(cross=0), "cross-attention besides its own"),
+    "no biases": (count_with(biases=0), "Each projection has a bias"),
+    "two norms each": (count_with(norms=4), "three in a decoder block"),
+    "tables in each layer": (count_with(tables_by_layer=True), "once in all"),
 }
 
 # Chapter 04
@@ -502,6 +586,201 @@ ORDER_PAIRS = {
     "no seed": (lambda docs, seed: order_pairs(docs, None), "made anew in each call"),
 }
 
+# Chapter 07
+
+
+def flat_top_with(add=1, over=1, between=1.0, warm=1, at_end=0):
+    def flat_top(step, peak, warmup, decay, steps):
+        step = np.asarray(step)
+        rising, falling = (step + add) / (warmup + warm - 1), (steps - step - at_end) / (decay + over)
+        return peak * np.minimum(between, np.minimum(rising, falling))
+
+    return flat_top
+
+
+def one_by_one(step, peak, warmup, decay, steps):
+    return peak * min(1.0, (step + 1) / warmup, (steps - step) / (decay + 1))
+
+
+FLAT_TOP = {
+    "numbers alone": (one_by_one, "min and if do not"),
+    "starts at zero": (flat_top_with(add=0), "add 1 before you divide"),
+    "late": (flat_top_with(warm=2), "peak .t . 1. / warmup"),
+    "no top": (flat_top_with(over=12), "the smallest of three"),
+    "ends at zero": (flat_top_with(over=0, at_end=1), "which is never taken"),
+    "a part less": (flat_top_with(over=0), "decay . 1 equal parts"),
+}
+
+
+def save_by(place=lambda path: path.with_suffix(".partial"), always=False, last=None, silent=False):
+    def save(path, chunks):
+        partial, size = place(path), 0
+        try:
+            with open(partial, "wb") as stream:
+                for chunk in chunks:
+                    size += stream.write(chunk)
+        except Exception:
+            if always:
+                partial.replace(path)
+            if not silent:
+                raise
+            return 0
+        partial.replace(path)
+        return size if last is None else last
+
+    return save
+
+
+def last_chunk(path, chunks):
+    for chunk in chunks:
+        path.write_bytes(chunk)
+    return 11
+
+
+SAVE = {
+    "one after the other": (last_chunk, "write each of them"),
+    "other result": (save_by(last=3), "what write returns"),
+    "in its place": (save_by(place=lambda path: path), "to another name"),
+    "whatever happens": (save_by(always=True), "not in a `finally`"),
+    "silent": (save_by(silent=True), "must hear of the error"),
+}
+
+
+def decaying_by(does_not):
+    return lambda shapes: [path for path, shape in shapes.items() if not does_not(path, shape)]
+
+
+def name_of(path):
+    return path.rsplit("/", 1)[-1]
+
+
+NORMS_AND_BIASES = ("bias", "gamma", "beta")
+DECAYING = {
+    "a dict": (lambda shapes: dict.fromkeys(decaying_by(lambda *_: False)(shapes)), "as a list"),
+    "one axis": (decaying_by(lambda path, shape: len(shape) == 1), "the name tells, not the shape"),
+    "biases alone": (decaying_by(lambda path, shape: name_of(path) == "bias"), "neither decays"),
+    "anywhere": (decaying_by(lambda path, shape: any(n in path for n in NORMS_AND_BIASES)), "last part of the path"),
+    "matrices": (
+        decaying_by(lambda path, shape: len(shape) == 1 or name_of(path) in NORMS_AND_BIASES),
+        "whatever else it is",
+    ),
+}
+
+# Chapter 09
+
+
+def next_token_terms(logits, token_ids, shift=True):
+    """What each prediction costs, (B, T - 1)."""
+    log = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    log, labels = (log[:, :-1], token_ids[:, 1:]) if shift else (log, token_ids)
+    return -np.take_along_axis(log, labels[..., None], axis=-1)[..., 0]
+
+
+def next_token_loss(logits, token_ids, padding_mask):
+    return np.mean(next_token_terms(logits, token_ids)[padding_mask[:, 1:] == 1])
+
+
+def backwards(logits, token_ids, padding_mask):
+    return next_token_loss(logits[:, ::-1], token_ids[:, ::-1], padding_mask[:, ::-1])
+
+
+def rolled(logits, token_ids, padding_mask):
+    return np.mean(next_token_terms(logits, np.roll(token_ids, -1, axis=1), shift=False))
+
+
+def mean_of_rows(logits, token_ids, padding_mask):
+    terms, counts = next_token_terms(logits, token_ids), padding_mask[:, 1:]
+    return np.mean((terms * counts).sum(axis=1) / counts.sum(axis=1))
+
+
+def unsafe_next_token_loss(logits, token_ids, padding_mask):
+    return next_token_loss(np.log(unsafe_softmax(logits)), token_ids, padding_mask)
+
+
+NEXT_TOKEN_LOSS = {
+    "a loss each": (lambda z, ids, mask: next_token_terms(z, ids), "The mean over all predictions"),
+    "sum": (lambda z, ids, mask: next_token_terms(z, ids).sum(), "The mean over all predictions"),
+    "bits": (lambda z, ids, mask: next_token_loss(z, ids, mask) / np.log(2), "natural logarithms"),
+    "no shift": (
+        lambda z, ids, mask: next_token_terms(z, ids, shift=False)[mask == 1].mean(),
+        "not the one at t",
+    ),
+    "backwards": (backwards, "T - 1 predictions"),
+    "rolled": (rolled, "T - 1 predictions"),
+    "no mask": (lambda z, ids, mask: next_token_terms(z, ids).mean(), "shift the mask"),
+    "mask not shifted": (
+        lambda z, ids, mask: next_token_terms(z, ids)[mask[:, :-1] == 1].mean(),
+        "shift the mask",
+    ),
+    "of rows": (mean_of_rows, "no mean of rows in between"),
+    "of all positions": (
+        lambda z, ids, mask: (next_token_terms(z, ids) * mask[:, 1:]).mean(),
+        "divide by the number of predictions",
+    ),
+    "overflow": (unsafe_next_token_loss, "np.logaddexp.reduce"),
+}
+
+
+def top_p_with(
+    is_kept=lambda before, after, p: before < p,
+    share=lambda kept: kept / kept.sum(),
+    order=lambda probabilities: np.argsort(-probabilities, kind="stable"),
+    put_back=True,
+):
+    def top_p(probabilities, p):
+        places = order(probabilities)
+        likely = probabilities[places]
+        after = np.cumsum(likely)
+        found = share(np.where(is_kept(after - likely, after, p), likely, 0))
+        return found[np.argsort(places)] if put_back else found
+
+    return top_p
+
+
+NUCLEUS = {
+    "not divided": (top_p_with(share=lambda kept: kept), "divide what is left by its sum"),
+    "stops before": (top_p_with(lambda before, after, p: after <= p), "the one that reaches p belongs"),
+    "likely enough": (top_p_with(lambda before, after, p: after - before >= 1 - p), "the one that reaches p belongs"),
+    "one too many": (top_p_with(lambda before, after, p: before <= p), "where it is p, it is enough"),
+    "softmax": (
+        top_p_with(share=lambda kept: np.where(kept > 0, np.exp(kept), 0) / np.exp(kept[kept > 0]).sum()),
+        "no second softmax",
+    ),
+    "equal shares": (top_p_with(share=lambda kept: (kept > 0) / np.sum(kept > 0)), "no equal shares"),
+    "sorted": (top_p_with(put_back=False), "put each result back"),
+    "as they come": (top_p_with(order=lambda probabilities: np.arange(len(probabilities))), "np.argsort"),
+    "always two": (top_p_with(lambda before, after, p: np.arange(len(after)) < 2), "depends on the distribution"),
+}
+
+
+def cached_step_with(write=0, read=1, scale=True, in_place=False, lengthen=False, both=True):
+    def step(x, w_query, w_key, w_value, keys, values, position):
+        if not in_place:
+            keys, values = keys.copy(), values.copy()
+        keys[:, position + write] = x @ w_key
+        if both:
+            values[:, position + write] = x @ w_value
+        seen = slice(0, None if read is None else position + read)
+        scores = np.einsum("bh,bsh->bs", x @ w_query, keys[:, seen])
+        weights = softmax(scores / np.sqrt(keys.shape[-1]) if scale else scores)
+        if lengthen:
+            keys, values = (np.concatenate([array, array[:, :1]], axis=1) for array in (keys, values))
+        return np.einsum("bs,bsh->bh", weights, values[:, seen]), keys, values
+
+    return step
+
+
+CACHED_STEP = {
+    "lengthened": (cached_step_with(lengthen=True), "keep their S slots"),
+    "in place": (cached_step_with(in_place=True), "Write into copies"),
+    "one late": (cached_step_with(write=1), "becomes x @ w_key"),
+    "one early": (cached_step_with(write=-1), "becomes x @ w_key"),
+    "keys only": (cached_step_with(both=False), "becomes x @ w_value"),
+    "all slots": (cached_step_with(read=None), "nothing has been written behind them"),
+    "without itself": (cached_step_with(read=0), "attends to itself"),
+    "no scale": (cached_step_with(scale=False), "√H"),
+}
+
 EXERCISES = {  # its check, a solution, and mistakes with a part of the hint that each should meet
     "loops": (chapter_01.loops, lambda q, k, v: scaled_dot_product_attention(q, k, v)[0], LOOPS),
     "temperature": (chapter_01.temperature, lambda q, k, t: attention_weights(q / t, k), TEMPERATURE),
@@ -515,6 +794,9 @@ EXERCISES = {  # its check, a solution, and mistakes with a part of the hint tha
         PACKED,
     ),
     "multi_query": (chapter_02.multi_query, multi_query_with(), MULTI_QUERY),
+    "rotation": (chapter_03.rotation, step_by(), ROTATION),
+    "forcing": (chapter_03.forcing, forced, FORCING),
+    "count": (chapter_03.count, count_with(), COUNT),
     "digits": (chapter_04.digits, split_by(ONE_DIGIT), DIGITS),
     "cheapest": (chapter_04.cheapest, cheapest_by(lambda cost, length: cost), CHEAPEST),
     "stream": (chapter_04.stream, stream_of, STREAM),
@@ -524,6 +806,12 @@ EXERCISES = {  # its check, a solution, and mistakes with a part of the hint tha
     "pairs": (chapter_06.pairs, make_pairs, MAKE_PAIRS),
     "loss": (chapter_06.loss, next_sentence_loss, NEXT_SENTENCE_LOSS),
     "order": (chapter_06.order, order_pairs, ORDER_PAIRS),
+    "flat_top": (chapter_07.flat_top, flat_top_with(), FLAT_TOP),
+    "save": (chapter_07.save, save_by(), SAVE),
+    "decaying": (chapter_07.decaying, decaying_by(lambda path, _: name_of(path) in NORMS_AND_BIASES), DECAYING),
+    "next_token_loss": (chapter_09.next_token_loss, next_token_loss, NEXT_TOKEN_LOSS),
+    "nucleus": (chapter_09.nucleus, top_p_with(), NUCLEUS),
+    "cached_step": (chapter_09.cached_step, cached_step_with(), CACHED_STEP),
 }
 
 
@@ -560,7 +848,14 @@ def test_each_property_meets_a_mistake(name, capsys):
 
 @pytest.mark.one_backend
 def test_chapters_use_each_exercise_of_theirs_as_a_stub_and_in_the_solutions():
-    modules = {"01": chapter_01, "02": chapter_02, "04": chapter_04, "05": chapter_05, "06": chapter_06}
+    modules = {
+        "01": chapter_01,
+        "02": chapter_02,
+        "04": chapter_04,
+        "05": chapter_05,
+        "06": chapter_06,
+        "07": chapter_07,
+    }
     for path in chapters.find(modules):
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         number = path.name[:2]

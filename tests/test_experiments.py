@@ -7,12 +7,15 @@ import json
 import re
 import sys
 
+import keras
 import numpy as np
 import pytest
 
 from course_lib import chapters
 from course_lib.data import assets, entities
+from course_lib.seq2seq import Seq2Seq, Seq2SeqConfig
 from course_lib.training import experiments
+from course_lib.training.experiments import numbers
 from course_lib.training.experiments.floors import TASKS, Floors, compare, predict
 from course_lib.training.experiments.frozen_features import best_linear
 from course_lib.training.experiments.worth import Worth, f1
@@ -236,3 +239,41 @@ def test_an_untrained_model_is_the_trained_one_before_its_training():
     assert [weight.shape for weight in untrained.weights] == [weight.shape for weight in trained.weights]
     tables = [np.asarray(bert.token_embedding.embeddings) for bert in (untrained, other, trained)]
     assert all(np.abs(a - b).max() > 0.01 for a, b in itertools.combinations(tables, 2))
+
+
+# Numbers
+
+PAIRS = {
+    "encoder_token_ids": np.array([[1, 2, 3, 4]], "int32"),
+    "decoder_token_ids": np.array([[9, 5, 6, 7]], "int32"),
+}
+
+
+def logits_of_numbers(kind, **changes):
+    keras.utils.set_random_seed(0)
+    model = kind(Seq2SeqConfig(10, num_layers=1, num_heads=2, hidden_dim=8, dropout=0.0))
+    return np.asarray(model(PAIRS)["logits"])[0], np.asarray(model(PAIRS | changes)["logits"])[0]
+
+
+@pytest.mark.parametrize(("kind", "leaks"), [(Seq2Seq, False), (numbers.Leaking, True)])
+def test_what_leaks_moves_an_earlier_output(kind, leaks):
+    before, after = logits_of_numbers(kind, decoder_token_ids=np.array([[9, 5, 6, 8]], "int32"))
+    assert (np.abs(after - before)[:3].max() > 1e-4) == leaks
+
+
+@pytest.mark.parametrize(("kind", "ordered"), [(Seq2Seq, True), (numbers.Unordered, False)])
+def test_without_positions_a_source_is_a_set(kind, ordered):
+    before, after = logits_of_numbers(kind, encoder_token_ids=np.array([[4, 2, 1, 3]], "int32"))
+    assert (np.abs(after - before).max() > 1e-4) == ordered
+
+
+def test_numbers_are_learned_from_whole_batches_of_all_pairs():
+    recipe = dataclasses.replace(numbers.EXPERIMENT, train=50, test=20, tokenizer_texts=400, vocabulary_size=400)
+    splits = recipe.splits()
+    tokenizer, (inputs, labels, weights) = recipe.examples(splits)
+    assert tokenizer.vocabulary_size == 400 and len(splits.test) == 20
+    assert len(labels["logits"]) == 2 * len(splits.train) // recipe.batch_size * recipe.batch_size
+    assert {len(array) for array in [*inputs.values(), *weights.values()]} == {len(labels["logits"])}
+    assert max(recipe.splits(numbers.SHORTER).train) < recipe.shorter_limit <= max(splits.test)
+    _, (other, *_) = recipe.examples(splits, seed=1)
+    assert not np.array_equal(other["encoder_token_ids"][0], inputs["encoder_token_ids"][0])

@@ -26,8 +26,11 @@ from course_lib.data import assets
 # The module of each: it defines a dataclass of settings with `data`, the assets it reads, and `run()`, and one
 # instance of that, `EXPERIMENT`.
 EXPERIMENTS = {
+    "causal-floor": "course_lib.training.experiments.causal_floor",
+    "compression": "course_lib.training.experiments.compression",
     "floors": "course_lib.training.experiments.floors",
     "frozen-features": "course_lib.training.experiments.frozen_features",
+    "numbers": "course_lib.training.experiments.numbers",
     "scaling": "course_lib.training.experiments.scaling",
     "worth": "course_lib.training.experiments.worth",
 }

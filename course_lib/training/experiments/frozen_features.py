@@ -39,7 +39,7 @@ class FrozenFeatures:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         from course_lib.bert import Bert
-        from course_lib.sentence_encoder import SentenceEncoder
+        from course_lib.heads import SentenceEncoder
 
         keras.utils.set_random_seed(self.seed)
         data = reviews.rotten_tomatoes()

@@ -48,7 +48,7 @@ class Worth:
         ("WNUT", 0, 64, 6),
     )
     models: tuple = ("TF-IDF", "untrained", "bert-mini-tenth", "bert-mini", "all-MiniLM-L6-v2")
-    costly: tuple = (("all-MiniLM-L6-v2", 2),)
+    costly: tuple = (("all-MiniLM-L6-v2", 1),)
     learning_rates: tuple = (
         ("untrained", (1e-4, 3e-4, 1e-3)),
         ("bert-mini-tenth", (1e-4, 3e-4, 1e-3)),

@@ -1,0 +1,68 @@
+"""What held-out documents cost a model, against its logits, window by window."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from course_lib.gpt2 import GPT2, GPT2CausalLM, GPT2Config
+from course_lib.training.held_out import bits_per_byte, num_bytes, token_losses
+
+CONFIG = GPT2Config(
+    vocabulary_size=20,
+    num_layers=2,
+    num_heads=2,
+    hidden_dim=16,
+    max_sequence_length=8,
+    initializer_range=0.5,
+    end_token_id=19,
+)
+LENGTHS = (0, 1, 6, 7, 8, 9, 11, 12, 25)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return GPT2CausalLM(GPT2(CONFIG))
+
+
+@pytest.fixture(scope="module")
+def documents():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 19, size) for size in LENGTHS]
+
+
+@pytest.mark.parametrize("stride", [None, 1, 3, 8])
+def test_each_token_is_predicted_once_from_as_many_as_promised(model, documents, stride):
+    losses = token_losses(model, documents, stride, batch_size=4)
+    assert [len(loss) for loss in losses] == [size + 1 for size in LENGTHS]
+    stride = stride or 4
+    for document, loss in zip(documents, losses, strict=True):
+        stream = np.array([19, *document, 19])
+        for place in range(1, len(stream)):
+            windows = -(-max(0, place - 8) // stride)  # so many begin before the first that reaches it
+            logits = np.asarray(model(stream[None, windows * stride : place])["logits"], "float64")[0, -1]
+            assert windows == 0 or place - windows * stride > 8 - stride
+            assert loss[place - 1] == pytest.approx(np.logaddexp.reduce(logits) - logits[stream[place]], abs=1e-4)
+
+
+def test_other_documents_change_nothing(model, documents):
+    alone = [token_losses(model, [document])[0] for document in documents[2:5]]
+    for one, loss in zip(alone, token_losses(model, documents)[2:5], strict=True):
+        np.testing.assert_allclose(one, loss, atol=1e-5)
+
+
+def test_bits_by_hand():
+    texts = ["naïve", "☕"]
+    assert num_bytes(texts) == 9
+    assert bits_per_byte([np.log([2.0, 4.0]), np.log([8.0])], texts) == pytest.approx(6 / 9)
+
+
+def test_what_it_refuses(model):
+    with pytest.raises(ValueError, match="at least one document"):
+        token_losses(model, [])
+    for stride in (0, 9):
+        with pytest.raises(ValueError, match="from 1 to 8"):
+            token_losses(model, [[1]], stride)
+    endless = GPT2CausalLM(GPT2(dataclasses.replace(CONFIG, end_token_id=-1)))
+    with pytest.raises(ValueError, match="has none"):
+        token_losses(endless, [[1]])
