@@ -172,7 +172,6 @@ def test_the_order_is_that_of_the_seed(monkeypatch):
     seen = []
     monkeypatch.setattr(keras.Model, "fit", lambda self, x, *args, **kwargs: seen.append(np.concatenate(x.batches)))
     model = for_texts()
-    model.build()
     model.build()  # which draws, too
     for seed, shuffle in ((0, True), (0, True), (1, True), (1, False), (2, False)):
         keras.utils.set_random_seed(seed)
