@@ -343,7 +343,7 @@ def test_two_processes_at_once_download_once(house):
     register(house, WHEEL)
     script = f"""
 import pathlib, sys
-sys.path.insert(0, {str(MODULE.parent)!r})
+sys.path.append({str(MODULE.parent)!r})
 import assets
 house = pathlib.Path({str(house)!r})
 assets.data_folder = lambda: house / "data"

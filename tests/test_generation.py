@@ -286,7 +286,7 @@ def test_prompts_are_strings_or_ids_one_or_many():
     ("arguments", "message"),
     [
         (([], TOKENIZER, 20, 5), r"at least one prompt; got none"),
-        (("", TOKENIZER, 20, 5), r"at least one token; prompt 0 has none\. \"<\|endoftext\|>\" begins"),
+        (("", TOKENIZER, 20, 5), r"at least one token; prompt 0 has none\. .* begins a new text"),
         ((["a", ""], TOKENIZER, 20, 5), r"at least one token; prompt 1 has none"),
         (([[1], []], None, 20, 5), r"at least one token; prompt 1 has none"),
         (([[1], [1] * 16], None, 20, 5), r"5 new tokens within the model's 20 positions; prompt 1 has 16 tokens"),

@@ -128,5 +128,5 @@ def forward_backward(transitions, pairs, shown, start=None):
             fresh = (state * begin).sum(axis=(1, 2, 4), keepdims=True) if t == start else None
             state = state.swapaxes(2, 4) @ back  # (C, K, before, B, current) → (C, K, before, B, before it)
             if fresh is not None:
-                state = fresh
+                state = (state + fresh) / 2
     return found
