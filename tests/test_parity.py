@@ -604,7 +604,7 @@ def test_import_and_export_of_classifiers_on_gpt(transformers, tmp_path, family,
         theirs.save_pretrained(tmp_path / "theirs")
         tokenizer.save_pretrained(tmp_path / "theirs")
     ours = TextClassifier.from_preset(tmp_path / "theirs")
-    batch = ours.backbone.tokenizer(["the cat sat on the mat", "a dog", "Once"])
+    batch = ours.backbone.tokenizer(["the cat sat on the mat", "the mat", "on"])  # none ends in what is padded with
     compare_classifiers(ours, theirs, batch, None, figures, f"imported {family}ForSequenceClassification")
     loaded = exported(transformers, ours, theirs, tmp_path / "ours")
     compare_classifiers(ours, loaded, batch, None, figures, f"exported {family}ForSequenceClassification")

@@ -51,7 +51,7 @@ def _architecture(family, model):
 
 def _entries(model):
     entries = huggingface_heads.entries(model)
-    if entries:  # what our tokenizers pad with, by which a text's last token is known there
+    if entries:  # what our tokenizers pad with; there, a text's last token is the last that differs from it
         backbone = model.backbone
         end = backbone.config.end_token_id
         entries["pad_token_id"] = getattr(backbone.tokenizer, "unknown_token_id", None) if end < 0 else end
