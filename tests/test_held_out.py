@@ -17,7 +17,7 @@ CONFIG = GPT2Config(
     initializer_range=0.5,
     end_token_id=19,
 )
-LENGTHS = (0, 1, 6, 7, 8, 9, 11, 12, 25)
+LENGTHS = (0, 6, 7, 8, 9, 12, 25)
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +37,19 @@ def test_each_token_is_predicted_once_from_as_many_as_promised(model, documents,
     assert [len(loss) for loss in losses] == [size + 1 for size in LENGTHS]
     stride = stride or 4
     for document, loss in zip(documents, losses, strict=True):
-        stream = np.array([19, *document, 19])
+        stream, scores = np.array([19, *document, 19]), {}
         for place in range(1, len(stream)):
-            windows = -(-max(0, place - 8) // stride)  # so many begin before the first that reaches it
-            logits = np.asarray(model(stream[None, windows * stride : place])["logits"], "float64")[0, -1]
-            assert windows == 0 or place - windows * stride > 8 - stride
+            start = stride * -(-max(0, place - 8) // stride)  # where the first window that reaches it begins
+            assert start == 0 or place - start > 8 - stride
+            if start not in scores:
+                scores[start] = np.asarray(model(stream[None, start : start + 8])["logits"], "float64")[0]
+            logits = scores[start][place - start - 1]
             assert loss[place - 1] == pytest.approx(np.logaddexp.reduce(logits) - logits[stream[place]], abs=1e-4)
 
 
 def test_other_documents_change_nothing(model, documents):
-    alone = [token_losses(model, [document])[0] for document in documents[2:5]]
-    for one, loss in zip(alone, token_losses(model, documents)[2:5], strict=True):
+    alone = [token_losses(model, [document])[0] for document in documents[1:4]]
+    for one, loss in zip(alone, token_losses(model, documents)[1:4], strict=True):
         np.testing.assert_allclose(one, loss, atol=1e-5)
 
 

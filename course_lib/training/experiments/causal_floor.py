@@ -45,7 +45,7 @@ class CausalFloor:
     num_heads: int = 4
     hidden_dim: int = 64
     batch_size: int = 64
-    steps: int = 2000
+    steps: int = 1000
     warmup_steps: int = 200
     learning_rate: float = 3e-3
     evaluations: int = 20
