@@ -12,7 +12,8 @@ from tokenizers import normalizers, pre_tokenizers, processors, trainers
 
 from course_lib import WordPieceTokenizer
 from course_lib.data import assets, reviews
-from course_lib.text.word_piece import SPECIAL_TOKENS, Normalizer, truncate_longest_first
+from course_lib.text.packing import truncate_longest_first
+from course_lib.text.word_piece import SPECIAL_TOKENS, Normalizer
 
 pytestmark = pytest.mark.one_backend
 

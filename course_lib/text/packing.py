@@ -9,6 +9,25 @@ import itertools
 import numpy as np
 
 
+def pad(rows, pad_token_id, length=None):
+    """Sequences of ids as a batch, padded on the right.
+
+    Args:
+        rows: B sequences of ids.
+        pad_token_id: id of the padding.
+        length: T; that of the longest row if None.
+
+    Returns:
+        A dict of int32 arrays (B, T): `token_ids` and `padding_mask` (1 = a token, 0 = padding).
+    """
+    shape = len(rows), max(map(len, rows)) if length is None else length
+    batch = {"token_ids": np.full(shape, pad_token_id, "int32"), "padding_mask": np.zeros(shape, "int32")}
+    for index, row in enumerate(rows):
+        batch["token_ids"][index, : len(row)] = row
+        batch["padding_mask"][index, : len(row)] = 1
+    return batch
+
+
 def pack_segments(first, second, start_token_id, end_token_id, pad_token_id, length=None):
     """`[CLS] first [SEP]`, or `[CLS] first [SEP] second [SEP]`: one row each.
 
@@ -34,19 +53,37 @@ def pack_segments(first, second, start_token_id, end_token_id, pad_token_id, len
         raise ValueError("Expected at least one row; got none.")
     if len(second) != len(first):
         raise ValueError(f"Expected as many second segments as first ones, {len(first)}; got {len(second)}.")
-    ends = [len(ids) + 2 for ids in first]
-    lengths = [end + (0 if ids is None else len(ids) + 1) for end, ids in zip(ends, second, strict=True)]
-    length = max(lengths) if length is None else length
-    if max(lengths) > length:
-        raise ValueError(f"Expected rows of at most {length} tokens, special tokens included; got {max(lengths)}.")
-    batch = _empty(len(first), length, pad_token_id, "token_ids", "segment_ids", "padding_mask")
-    for row, (a, b, end, total) in enumerate(zip(first, second, ends, lengths, strict=True)):
-        batch["token_ids"][row, :end] = [start_token_id, *a, end_token_id]
-        if b is not None:
-            batch["token_ids"][row, end:total] = [*b, end_token_id]
-        batch["segment_ids"][row, end:total] = 1
-        batch["padding_mask"][row, :total] = 1
-    return batch
+    rows = [
+        [start_token_id, *a, end_token_id] + ([] if b is None else [*b, end_token_id])
+        for a, b in zip(first, second, strict=True)
+    ]
+    longest = max(map(len, rows))
+    if length is not None and longest > length:
+        raise ValueError(f"Expected rows of at most {length} tokens, special tokens included; got {longest}.")
+    token_ids, padding_mask = pad(rows, pad_token_id, length).values()
+    segment_ids = np.zeros_like(token_ids)
+    for segments, ids, row in zip(segment_ids, first, rows, strict=True):
+        segments[len(ids) + 2 : len(row)] = 1
+    return {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
+
+
+def truncate_longest_first(first, second, room):
+    """Cuts two sequences, together longer than `room`, at their ends: the longer one down to the other, then both.
+
+    Args:
+        first: a sequence.
+        second: a sequence.
+        room: how many elements may stay.
+
+    Returns:
+        Both, cut.
+    """
+    shorter = min(len(first), len(second), room // 2)
+    if len(first) <= len(second):
+        first_room = min(len(first), max(shorter, room - len(second)))
+        return first[:first_room], second[: room - first_room]
+    second_room = min(len(second), max(shorter, room - len(first)))
+    return first[: room - second_room], second[:second_room]
 
 
 def pack_documents(documents, length, end_token_id, pad_token_id, cross_documents=False):
@@ -75,11 +112,7 @@ def pack_documents(documents, length, end_token_id, pad_token_id, cross_document
     if cross_documents:
         streams = [list(itertools.chain.from_iterable(streams))]
     rows = [stream[start : start + length] for stream in streams for start in range(0, len(stream), length)]
-    batch = _empty(len(rows), length, pad_token_id, "token_ids", "padding_mask")
-    for row, ids in enumerate(rows):
-        batch["token_ids"][row, : len(ids)] = ids
-        batch["padding_mask"][row, : len(ids)] = 1
-    return batch
+    return pad(rows, pad_token_id, length)
 
 
 class TokenStream:
@@ -148,7 +181,3 @@ class TokenStream:
         """
         places = (divmod(row, self.num_rows) for row in range(step * count, (step + 1) * count))
         return np.stack([self._epoch(seed, epoch)[row] for epoch, row in places])
-
-
-def _empty(rows, length, pad_token_id, *names):
-    return {name: np.full((rows, length), pad_token_id if name == "token_ids" else 0, "int32") for name in names}

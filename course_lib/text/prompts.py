@@ -4,6 +4,8 @@ import numbers
 
 import numpy as np
 
+from course_lib.text.packing import pad
+
 
 def read_prompts(prompts, tokenizer, longest, max_new_tokens):
     """The token ids of prompts, checked before any work.
@@ -58,11 +60,7 @@ def pad_rows(rows, longest):
         A dict of int32 arrays (B, T): `token_ids`, and `padding_mask` (1 = a token).
     """
     length = min(max(16, 1 << (max(map(len, rows)) - 1).bit_length()), longest)
-    batch = {name: np.zeros((len(rows), length), "int32") for name in ("token_ids", "padding_mask")}
-    for index, row in enumerate(rows):
-        batch["token_ids"][index, : len(row)] = row
-        batch["padding_mask"][index, : len(row)] = 1
-    return batch
+    return pad(rows, 0, length)
 
 
 def is_seen(rows, vocabulary_size):

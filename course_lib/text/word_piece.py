@@ -11,9 +11,8 @@ import json
 import pathlib
 import unicodedata
 
-import numpy as np
-
 from course_lib.text.merges import learn_merges
+from course_lib.text.packing import pack_segments, truncate_longest_first
 from course_lib.text.special import split_special
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -185,11 +184,12 @@ class WordPieceTokenizer:
             ValueError: if a text is no string or holds a lone surrogate, or `max_length` does not hold the special
                 tokens.
         """
-        first, second = self._encode(text, pair, max_length)
-        return first + second
+        first, second = self._segments(text, pair, max_length)
+        ids = [self.start_token_id, *first, self.end_token_id]
+        return ids if pair is None else [*ids, *second, self.end_token_id]
 
-    def _encode(self, text, pair, max_length):
-        """The ids of segment 0 and those of segment 1, special tokens included."""
+    def _segments(self, text, pair, max_length):
+        """The ids of segment 0 and those of segment 1, or None, without special tokens."""
         first = self._pieces(text)
         second = [] if pair is None else self._pieces(pair)
         if max_length is not None:
@@ -197,8 +197,7 @@ class WordPieceTokenizer:
             if room < 0:
                 raise ValueError(f"Expected a max_length that holds the special tokens; got {max_length}.")
             first, second = truncate_longest_first(first, second, room)
-        first = [self.start_token_id, *first, self.end_token_id]
-        return first, [] if pair is None else [*second, self.end_token_id]
+        return first, None if pair is None else second
 
     def decode(self, ids, skip_special_tokens=True):
         """The text of some ids; what normalisation took away does not come back.
@@ -243,19 +242,8 @@ class WordPieceTokenizer:
             raise ValueError("Expected at least one text; got none.")
         if len(pairs) != len(texts):
             raise ValueError(f"Expected as many pairs as texts, {len(texts)}; got {len(pairs)}.")
-        rows = [self._encode(text, pair, max_length) for text, pair in zip(texts, pairs, strict=True)]
-        shape = len(rows), max(len(first) + len(second) for first, second in rows)
-        batch = {
-            "token_ids": np.full(shape, self.pad_token_id, "int32"),
-            "segment_ids": np.zeros(shape, "int32"),
-            "padding_mask": np.zeros(shape, "int32"),
-        }
-        for index, (first, second) in enumerate(rows):
-            length = len(first) + len(second)
-            batch["token_ids"][index, :length] = first + second
-            batch["segment_ids"][index, len(first) : length] = 1
-            batch["padding_mask"][index, :length] = 1
-        return batch
+        rows = [self._segments(text, pair, max_length) for text, pair in zip(texts, pairs, strict=True)]
+        return pack_segments(*zip(*rows, strict=True), self.start_token_id, self.end_token_id, self.pad_token_id)
 
     @classmethod
     def train(cls, texts, vocabulary_size, lowercase=True, strip_accents=None, split_chinese=True):
@@ -339,22 +327,3 @@ class WordPieceTokenizer:
 
 def _join(first, second):
     return first + second.removeprefix("##")
-
-
-def truncate_longest_first(first, second, room):
-    """Cuts two sequences, together longer than `room`, at their ends: the longer one down to the other, then both.
-
-    Args:
-        first: a sequence.
-        second: a sequence.
-        room: how many elements may stay.
-
-    Returns:
-        Both, cut.
-    """
-    shorter = min(len(first), len(second), room // 2)
-    if len(first) <= len(second):
-        first_room = min(len(first), max(shorter, room - len(second)))
-        return first[:first_room], second[: room - first_room]
-    second_room = min(len(second), max(shorter, room - len(first)))
-    return first[: room - second_room], second[:second_room]
