@@ -15,8 +15,8 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from course_lib import BytePairTokenizer
 from course_lib.data import assets, reviews
-from course_lib.text.byte_pair import BYTE_CHARACTERS, END_TOKEN, apply_merges, spell, split_words
-from course_lib.text.merges import merge
+from course_lib.text.byte_pair import BYTE_CHARACTERS, END_TOKEN, spell, split_words
+from course_lib.text.merges import apply_merges, merge
 
 pytestmark = pytest.mark.one_backend
 

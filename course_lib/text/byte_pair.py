@@ -7,13 +7,10 @@ unknown, and every text comes back as it was. The tests compare ids and merges t
 
 import collections
 import functools
-import heapq
 import itertools
-import json
 import pathlib
 
-import numpy as np
-
+from course_lib.text.merge_tokenizer import MergeTokenizer
 from course_lib.text.merges import learn_merges
 from course_lib.text.special import split_special
 
@@ -39,7 +36,15 @@ def split_words(text):
 
     Returns:
         A list of strings, which together are the text: words with the space before them, and runs of white space.
+
+    Raises:
+        ValueError: if the text holds a lone surrogate, which has no bytes.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise ValueError(f"Expected text; got the lone surrogate U+{code:04X}, which stands for nothing.") from error
     return _pattern().findall(text)
 
 
@@ -62,39 +67,7 @@ def spell(word):
     return word.encode().decode("latin-1").translate(_TO_CHARACTERS)
 
 
-def apply_merges(symbols, ranks):
-    """Merges the pair of neighbours with the lowest rank, the leftmost of several, until no pair has a rank.
-
-    A queue of the pairs that can be merged makes this n log n in the number of symbols: GPT-2's own loop looks for the
-    lowest rank among all pairs each time, which a long word, such as a page of Chinese, makes slow.
-
-    Args:
-        symbols: strings.
-        ranks: a dict from a pair of symbols to the place of its merge among all merges.
-
-    Returns:
-        A list of strings, which together are the same.
-    """
-    symbols = [*symbols, None]  # None is the neighbour of the first and of the last, and what merging leaves behind
-    before, after = [-1, *range(len(symbols) - 1)], [*range(1, len(symbols)), 0]
-    queue = [(ranks[pair], place) for place, pair in enumerate(itertools.pairwise(symbols)) if pair in ranks]
-    heapq.heapify(queue)
-    while queue:
-        rank, left = heapq.heappop(queue)
-        right = after[left]
-        if ranks.get((symbols[left], symbols[right])) != rank:
-            continue  # one of the two has been merged with another since
-        symbols[left], symbols[right] = symbols[left] + symbols[right], None
-        after[left] = after[right]
-        before[after[left]] = left
-        for place in (before[left], left):
-            pair = symbols[place], symbols[after[place]]
-            if pair in ranks:
-                heapq.heappush(queue, (ranks[pair], place))
-    return [symbol for symbol in symbols if symbol is not None]
-
-
-class BytePairTokenizer:
+class BytePairTokenizer(MergeTokenizer):
     """Turns texts into token ids as GPT-2 was trained on them, and back, byte for byte.
 
     The special token "<|endoftext|>", written in a text, is the special token.
@@ -115,65 +88,20 @@ class BytePairTokenizer:
         'naïve ☕'
     """
 
+    special_token = END_TOKEN
+    settings = {  # noqa: RUF012  read, never changed
+        "tokenizer_class": "GPT2Tokenizer",
+        "add_prefix_space": False,
+        **dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_TOKEN),
+    }
+    split = staticmethod(split_words)
+    spell = staticmethod(spell)
+
     def __init__(self, vocabulary, merges):
-        self.vocabulary = tuple(vocabulary)
-        self.merges = tuple((first, second) for first, second in merges)
-        self._ids = {piece: index for index, piece in enumerate(self.vocabulary)}
-        missing = [piece for piece in (END_TOKEN, *BYTE_CHARACTERS) if piece not in self._ids]
-        if missing:
-            raise ValueError(f"Expected a vocabulary with {END_TOKEN} and all 256 bytes; it lacks {missing[:5]}.")
-        if len(self._ids) < len(self.vocabulary):
-            raise ValueError(f"Expected each piece once; {len(self.vocabulary) - len(self._ids)} occur again.")
+        super().__init__(vocabulary, merges, (END_TOKEN, *BYTE_CHARACTERS), f"{END_TOKEN} and all 256 bytes")
         if foreign := set("".join(self.vocabulary)) - set(BYTE_CHARACTERS):
             raise ValueError(f"Expected pieces in the characters that stand for bytes; got {sorted(foreign)[:5]}.")
-        for first, second in self.merges:
-            if not {first, second, first + second} <= self._ids.keys():
-                raise ValueError(f"Expected merges of pieces into a piece; got {first!r} and {second!r}.")
-        self.end_token_id = self._ids[END_TOKEN]
-        self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
-        self._word_to_ids = functools.lru_cache(maxsize=1 << 18)(self._merged)
-
-    @property
-    def vocabulary_size(self):
-        """V, the number of pieces."""
-        return len(self.vocabulary)
-
-    def _merged(self, word):
-        return tuple(self._ids[piece] for piece in apply_merges(spell(word), self._ranks))
-
-    def encode(self, text):
-        """The ids of a text.
-
-        Args:
-            text: a string.
-
-        Returns:
-            A list of integers.
-
-        Raises:
-            ValueError: if `text` is no string, or holds a lone surrogate.
-        """
-        ids = []
-        for part in _parts(text):
-            if part == END_TOKEN:
-                ids.append(self.end_token_id)
-            else:
-                ids.extend(itertools.chain.from_iterable(map(self._word_to_ids, split_words(part))))
-        return ids
-
-    def tokenize(self, text):
-        """The pieces of a text, each byte as its printable character: "Ġ" is a space.
-
-        Args:
-            text: a string.
-
-        Returns:
-            A list of strings.
-
-        Raises:
-            ValueError: if `text` is no string, or holds a lone surrogate.
-        """
-        return [self.vocabulary[piece] for piece in self.encode(text)]
+        self.end_token_id = self.special_token_id
 
     def decode(self, ids, skip_special_tokens=False):
         """The text of some ids; `decode(encode(text))` is the text.
@@ -188,37 +116,8 @@ class BytePairTokenizer:
         Raises:
             ValueError: if an id is outside the vocabulary.
         """
-        outside = [int(piece) for piece in ids if not 0 <= piece < len(self.vocabulary)]
-        if outside:
-            raise ValueError(f"Expected ids from 0 to {len(self.vocabulary) - 1}; got {outside[:5]}.")
-        kept = (piece for piece in ids if not (skip_special_tokens and piece == self.end_token_id))
-        spelled = "".join(self.vocabulary[piece] for piece in kept)
+        spelled = self.joined(ids, skip_special_tokens)
         return spelled.translate(_TO_BYTES).encode("latin-1").decode(errors="replace")
-
-    def __call__(self, texts, max_length=None):
-        """Texts as a batch for a model, padded to its longest row with the id of "<|endoftext|>".
-
-        Args:
-            texts: B strings; a single string is a batch of one.
-            max_length: at most so many tokens a row; the rest of a longer text is cut off. Nothing is cut by default.
-
-        Returns:
-            A dict of int32 arrays (B, T): `token_ids`, and `padding_mask` (1 = a token, 0 = padding).
-
-        Raises:
-            ValueError: if there is no text, a text is no string or holds a lone surrogate, or `max_length` is below 1.
-        """
-        rows = [self.encode(text)[:max_length] for text in ([texts] if isinstance(texts, str) else texts)]
-        if not rows:
-            raise ValueError("Expected at least one text; got none.")
-        if max_length is not None and max_length < 1:
-            raise ValueError(f"Expected a max_length of 1 or more; got {max_length}.")
-        shape = len(rows), max(map(len, rows))
-        batch = {"token_ids": np.full(shape, self.end_token_id, "int32"), "padding_mask": np.zeros(shape, "int32")}
-        for index, row in enumerate(rows):
-            batch["token_ids"][index, : len(row)] = row
-            batch["padding_mask"][index, : len(row)] = 1
-        return batch
 
     @classmethod
     def train(cls, texts, vocabulary_size=8192):
@@ -245,7 +144,7 @@ class BytePairTokenizer:
             )
         words = collections.Counter()
         for text in [texts] if isinstance(texts, str) else texts:
-            for part in _parts(text):
+            for part in split_special(text, (END_TOKEN,)):
                 if part != END_TOKEN:
                     words.update(split_words(part))
         if not words:
@@ -273,29 +172,3 @@ class BytePairTokenizer:
 
         folder = pathlib.Path(preset)
         return cls(**huggingface.read_byte_pair(folder if folder.is_dir() else assets.fetch(str(preset))))
-
-    def save(self, folder):
-        """Writes `vocab.json`, `merges.txt` and `tokenizer_config.json`, as Hugging Face lays them out.
-
-        Args:
-            folder: path of an existing folder.
-        """
-        folder = pathlib.Path(folder)
-        (folder / "tokenizer.json").unlink(missing_ok=True)  # which transformers would prefer, if one was there before
-        (folder / "vocab.json").write_text(json.dumps(self._ids, ensure_ascii=False) + "\n", encoding="utf-8")
-        lines = ["#version: 0.2", *(f"{first} {second}" for first, second in self.merges)]
-        (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}
-        settings |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_TOKEN)
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def _parts(text):
-    """A text cut at its special tokens, which are parts themselves."""
-    parts = split_special(text, (END_TOKEN,))
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        code = ord(text[error.start])
-        raise ValueError(f"Expected text; got the lone surrogate U+{code:04X}, which stands for nothing.") from error
-    return parts
