@@ -11,9 +11,10 @@ from keras import ops
 from course_lib.attention import padding_mask
 from course_lib.checkpoints import huggingface
 from course_lib.inputs import ChecksIds, check_rates, check_sizes, unpack
+from course_lib.positions import PositionEmbedding
 from course_lib.preset import Preset
 from course_lib.text.word_piece import WordPieceTokenizer
-from course_lib.transformer import Encoder, PositionEmbedding, activation_function
+from course_lib.transformer import Encoder, activation_function
 
 
 @dataclasses.dataclass(frozen=True)

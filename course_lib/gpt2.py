@@ -17,12 +17,13 @@ from course_lib.checkpoints import huggingface_gpt
 from course_lib.checkpoints.format import Formats
 from course_lib.generation import Generator
 from course_lib.inputs import ChecksIds, check_ids, check_rates, check_sizes, unpack
+from course_lib.positions import PositionEmbedding
 from course_lib.preset import Preset
 from course_lib.sampling import Greedy
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.character_pair import CharacterPairTokenizer
 from course_lib.text.prompts import GrowingText, is_seen, pad_rows, read_prompts
-from course_lib.transformer import Encoder, PositionEmbedding, activation_function
+from course_lib.transformer import Encoder, activation_function
 
 
 @dataclasses.dataclass(frozen=True)

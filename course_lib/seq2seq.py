@@ -12,13 +12,15 @@ from keras import ops
 
 from course_lib.attention import causal_mask, padding_mask
 from course_lib.checkpoints.own import OwnFormat
+from course_lib.decoder import Decoder
 from course_lib.generation import Generator
 from course_lib.inputs import check_ids, check_rates, check_sizes, unpack
+from course_lib.positions import SinePositionEncoding
 from course_lib.preset import Preset
 from course_lib.sampling import Greedy
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.prompts import pad_rows, read_prompts
-from course_lib.transformer import Decoder, Encoder, SinePositionEncoding, activation_function
+from course_lib.transformer import Encoder, activation_function
 
 INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids")
 

@@ -181,3 +181,43 @@ def pairs(outputs, expected):
 def same(outputs, expected, tolerance=1e-5):
     for output, other in pairs(outputs, expected):
         np.testing.assert_allclose(to_numpy(output), to_numpy(other), atol=tolerance, rtol=0)
+
+
+def stack_by_formula(stack, attentions):
+    """Gives a stack of blocks random weights, and computes from `X` what it returns, in float64 but for attention.
+
+    Args:
+        stack: an `Encoder` or a `Decoder` with the activation "relu".
+        attentions: from a block to its attentions, each with its norm and the arguments that it is called with.
+
+    Returns:
+        A dict with `sequence_output` and `hidden_states`.
+    """
+    stack.build(X.shape)
+    randomize(stack)
+
+    def normalized(x, norm):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + norm.epsilon)
+        return x * to_numpy(norm.gamma) + to_numpy(norm.beta)
+
+    def dense(x, layer):
+        return x @ to_numpy(layer.kernel) + to_numpy(layer.bias)
+
+    x = X.astype("float64")
+    states = [x]
+    for block in stack.blocks:
+        sublayers = [
+            (lambda x, layer=layer, arguments=arguments: to_numpy(layer(x.astype("float32"), **arguments)), norm)
+            for layer, norm, arguments in attentions(block)
+        ]
+        two = block.feed_forward
+        sublayers.append(
+            (
+                lambda x, two=two: dense(np.maximum(dense(x, two.intermediate), 0), two.output_projection),
+                block.feed_forward_norm,
+            )
+        )
+        for sublayer, norm in sublayers:
+            x = x + sublayer(normalized(x, norm)) if stack.norm else normalized(x + sublayer(x), norm)
+        states.append(x)
+    return {"sequence_output": normalized(x, stack.norm) if stack.norm else x, "hidden_states": tuple(states)}

@@ -107,7 +107,8 @@ def test_no_file_names_a_place_of_one_machine():
 LAYERS = [  # a module imports from the rows above its own, and from its own part; the last row from itself too
     {"_quiet", "text", "data", "checkpoints", "sampling", "generation", "objectives", "plots"},
     {"attention"},
-    {"transformer", "preset", "inputs"},
+    {"transformer", "positions", "preset", "inputs"},
+    {"decoder"},
     {"bert", "gpt2", "seq2seq"},
     {"heads", "sentence_encoder", "training", "explain"},
     {"exercises", "chapters"},
