@@ -1,11 +1,11 @@
-"""The optimizer: what it clips by, and what decays."""
+"""The optimizers: what they clip by, what decays, and how far they go."""
 
 import keras
 import numpy as np
 import pytest
 from layer_checks import to_numpy
 
-from course_lib.training.optimizers import AdamW
+from course_lib.training.optimizers import AdamW, Muon
 
 
 @pytest.fixture
@@ -17,12 +17,17 @@ def model():
     return model
 
 
+@pytest.fixture(params=[AdamW, Muon])
+def kind(request):
+    return request.param
+
+
 @pytest.mark.one_backend
-def test_what_belongs_to_one_token_is_added_up_before_the_gradients_are_clipped(model, monkeypatch):
+def test_what_belongs_to_one_token_is_added_up_before_the_gradients_are_clipped(model, kind, monkeypatch):
     """Of 16 tokens, 12 are the same: the embedding's gradient has two rows, not 16."""
     seen = []
-    monkeypatch.setattr(keras.optimizers.AdamW, "apply", lambda self, grads, variables: seen.extend(grads))
-    model.compile(AdamW(0.1, global_clipnorm=1.0), "mse", run_eagerly=True)
+    monkeypatch.setattr(kind.__base__, "apply", lambda self, grads, variables: seen.extend(grads))
+    model.compile(kind(0.1, global_clipnorm=1.0), "mse", run_eagerly=True)
     tokens = np.array([[1] * 8, [1] * 4 + [3] * 4], "int32")
     model.train_on_batch(tokens, np.ones((2, 8, 1), "float32"))
     gradient = np.asarray(seen[0])
@@ -30,9 +35,9 @@ def test_what_belongs_to_one_token_is_added_up_before_the_gradients_are_clipped(
     assert np.all(np.abs(gradient[[1, 3]]).max(axis=1) > 1e-3) and not gradient[[0, 2]].any()
 
 
-def test_norms_and_biases_do_not_decay(model):
+def test_norms_and_biases_do_not_decay(model, kind):
     before = {weight.path: to_numpy(weight) for weight in model.weights}
-    model.compile(AdamW(0.1, weight_decay=1.0), "mse")
+    model.compile(kind(0.1, weight_decay=1.0), "mse")
     model.train_on_batch(np.ones((2, 8), "int32"), np.zeros((2, 8, 1)), np.zeros((2, 8)))  # no gradient
     for weight in model.weights:
         exempt = weight.path.endswith(("bias", "beta", "gamma"))
@@ -57,7 +62,24 @@ def test_rates_scale_the_whole_step():
         AdamW(0.1, rates=[1, 1]).apply([keras.ops.zeros(2)] * 3, variables)
 
 
+def test_muon_steps_as_far_in_every_direction_and_as_far_as_adamw():
+    gradient = np.random.default_rng(0).normal(size=(12, 12)) @ np.diag(2.0 ** -np.arange(12)) @ np.ones((12, 48))
+    gradient += 0.3 * np.random.default_rng(1).normal(size=(12, 48))  # one direction is far stronger than the others
+    before = np.linalg.svd(gradient, compute_uv=False)
+    variables = [keras.Variable(np.zeros((12, 48)), dtype="float32", name=name) for name in ("kernel", "embeddings")]
+    Muon(0.1, weight_decay=0.0).apply([keras.ops.convert_to_tensor(gradient, "float32")] * 2, variables)
+    kernel, embeddings = map(to_numpy, variables)
+    values = np.linalg.svd(kernel, compute_uv=False)
+    assert before.max() / before.min() > 20 and values.max() / values.min() < 2
+    np.testing.assert_allclose(np.sqrt(np.mean(kernel**2)), 0.2 * 0.1, rtol=0.25)  # Liu et al.: AdamW's usual step
+    np.testing.assert_allclose(embeddings, -0.1 * np.sign(gradient), atol=1e-3)  # AdamW's first
+    assert np.sum(kernel * gradient) < 0
+
+
 def test_it_comes_back_from_its_config():
     optimizer = AdamW(0.1, weight_decay=0.2, global_clipnorm=3.0, rates=[1.0, 0.5])
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert type(again) is AdamW and again.get_config() == optimizer.get_config()
+    optimizer = Muon(0.1, weight_decay=0.2, global_clipnorm=3.0)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert type(again) is Muon and again.get_config() == optimizer.get_config() and again.adam_weight_decay == 0.2

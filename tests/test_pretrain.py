@@ -33,7 +33,7 @@ TINY = Recipe(
     dropout=0.1, length=24, batch_size=4, steps=12, warmup_steps=2, learning_rate=1e-2, jit_compile=False,
     steps_per_checkpoint=3, evaluation_steps=2,
 )  # fmt: skip
-TINY_CAUSAL = dataclasses.replace(TINY, objective="causal", vocabulary_size=280)
+TINY_CAUSAL = dataclasses.replace(TINY, objective="causal", vocabulary_size=280, optimizer="muon")
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,8 @@ def test_batches_of_a_causal_model_are_rows_and_what_follows(documents, tmp_path
 
 
 def test_a_causal_model_learns_what_follows(documents, tmp_path):
-    recipe = dataclasses.replace(TINY_CAUSAL, dropout=0.0, batch_size=16, steps=80, steps_per_checkpoint=80)
+    changes = {"dropout": 0.0, "batch_size": 16, "steps": 80, "steps_per_checkpoint": 80, "learning_rate": 3e-2}
+    recipe = dataclasses.replace(TINY_CAUSAL, **changes)
     model = pretrain(recipe, documents, tmp_path)
     counts = np.bincount(np.concatenate([model.tokenizer.encode(text) for text in documents.train]))
     shares = counts[counts > 0] / counts.sum()
@@ -230,6 +231,7 @@ def test_a_recipe_of_ones_own(tmp_path):
         (b"num_layers", "TOML"),
         (b"# \xff", "TOML file in UTF-8"),
         (b"objective = 'denoising'", 'objective "masked" or "causal"'),
+        (b"optimizer = 'sgd'", 'optimizer "adamw" or "muon"'),
     ],
 )
 def test_a_recipe_that_cannot_be_read(tmp_path, content, message):

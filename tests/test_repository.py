@@ -110,7 +110,7 @@ LAYERS = [  # a module imports from the rows above its own, and from its own par
     {"transformer", "positions", "preset", "inputs"},
     {"decoder"},
     {"bert", "gpt2", "seq2seq"},
-    {"heads", "sentence_encoder", "training", "explain"},
+    {"heads", "raw_texts", "sentence_encoder", "training", "explain"},
     {"exercises", "chapters"},
 ]
 

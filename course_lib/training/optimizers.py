@@ -1,6 +1,8 @@
-"""The optimizer of pre-training and fine-tuning."""
+"""The optimizers of pre-training and fine-tuning."""
 
 import keras
+
+_WITHOUT_DECAY = ["bias", "beta", "gamma"]
 
 
 @keras.saving.register_keras_serializable("course_lib")
@@ -20,7 +22,7 @@ class AdamW(keras.optimizers.AdamW):
     def __init__(self, *args, rates=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.rates = None if rates is None else tuple(rates)
-        self.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+        self.exclude_from_weight_decay(var_names=_WITHOUT_DECAY)
 
     def apply(self, grads, trainable_variables=None):
         """Takes a step.
@@ -32,10 +34,7 @@ class AdamW(keras.optimizers.AdamW):
         Raises:
             ValueError: if there are more or fewer variables than rates.
         """
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            grads = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in grads]
+        grads = _added_up(grads)
         if self.rates is None:
             return super().apply(grads, trainable_variables)
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
@@ -51,3 +50,40 @@ class AdamW(keras.optimizers.AdamW):
     def get_config(self):
         """The arguments of the constructor."""
         return super().get_config() | {"rates": self.rates}
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class Muon(keras.optimizers.Muon):
+    """Muon for the kernels of layers, and AdamW for embeddings, biases and norms.
+
+    The step of a kernel is its momentum with all singular values made about equal, so that rare directions are learned
+    as fast as common ones (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/), and as large as AdamW's
+    would be, so that the same learning rate and decay serve (Liu et al., 2025, https://arxiv.org/abs/2502.16982,
+    section 2.2). Gradients are clipped, and weights decay, as by `AdamW`.
+
+    Args:
+        *args: what `keras.optimizers.Muon` takes.
+        weight_decay: of all weights that decay.
+        **kwargs: what `keras.optimizers.Muon` takes.
+    """
+
+    def __init__(self, *args, weight_decay=0.004, **kwargs):
+        super().__init__(*args, weight_decay=weight_decay, **{"adam_weight_decay": weight_decay} | kwargs)
+        self.exclude_from_weight_decay(var_names=_WITHOUT_DECAY)
+
+    def apply(self, grads, trainable_variables=None):
+        """Takes a step.
+
+        Args:
+            grads: a gradient for each variable, or None.
+            trainable_variables: the variables, at the first call.
+        """
+        return super().apply(_added_up(grads), trainable_variables)
+
+
+def _added_up(grads):
+    if keras.backend.backend() != "tensorflow":
+        return grads
+    import tensorflow as tf
+
+    return [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in grads]

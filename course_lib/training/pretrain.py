@@ -19,11 +19,12 @@ from tqdm.auto import tqdm
 
 from course_lib.data import corpus
 from course_lib.training import causal, checkpoint, masked
-from course_lib.training.optimizers import AdamW
+from course_lib.training.optimizers import AdamW, Muon
 from course_lib.training.recipes import RECIPES, Recipe, locate, run_folder
 from course_lib.training.schedules import WarmupLinearDecay
 
 OBJECTIVES = {"masked": masked, "causal": causal}
+OPTIMIZERS = {"adamw": AdamW, "muon": Muon}
 
 
 class Batches(keras.utils.PyDataset):
@@ -106,7 +107,7 @@ def build(recipe, tokenizer, counts=None):
     if recipe.start:
         model.set_weights(objective.MODEL.from_preset(locate(recipe.start)).get_weights())
     schedule = WarmupLinearDecay(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
-    optimizer = AdamW(schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
+    optimizer = OPTIMIZERS[recipe.optimizer](schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer, jit_compile=recipe.jit_compile, **objective.compile_arguments())
     return model

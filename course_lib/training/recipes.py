@@ -26,7 +26,8 @@ class Recipe:
         steps: how many.
         warmup_steps: steps until the learning rate is at its peak, from where it falls in a line to 0.
         learning_rate: the peak.
-        weight_decay: of AdamW; norms and biases have none.
+        optimizer: "adamw" or "muon", as in `course_lib.training.optimizers`.
+        weight_decay: of the optimizer; norms and biases have none.
         clip: highest norm of all gradients together.
         masking_rate: share of the tokens to predict, if `objective` is "masked".
         whole_words: whether the pieces of a word are masked together, likewise.
@@ -40,7 +41,7 @@ class Recipe:
         objective: "masked" for a BERT, which fills in tokens and tells which sentence follows; "causal" for a GPT-2.
 
     Raises:
-        ValueError: if the objective is another.
+        ValueError: if the objective or the optimizer is another.
     """
 
     vocabulary_size: int = 8192
@@ -56,6 +57,7 @@ class Recipe:
     steps: int = 8_000
     warmup_steps: int = 300
     learning_rate: float = 2e-3
+    optimizer: str = "adamw"
     weight_decay: float = 0.01
     clip: float = 1.0
     masking_rate: float = 0.15
@@ -71,6 +73,8 @@ class Recipe:
     def __post_init__(self):
         if self.objective not in ("masked", "causal"):
             raise ValueError(f'Expected an objective "masked" or "causal"; got {self.objective!r}.')
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f'Expected an optimizer "adamw" or "muon"; got {self.optimizer!r}.')
 
     @classmethod
     def read(cls, path):
@@ -111,7 +115,8 @@ _CAUSAL = Recipe(
     max_sequence_length=256,
     length=256,
     batch_size=16,
-    steps=4_000,
+    steps=6_000,
+    optimizer="muon",  # held-out loss 5.45 after 250 steps, where AdamW was at 5.61 (a trial with one seed)
     evaluation_steps=16,
 )
 _TENTH = {"warmup_steps": 100, "steps_per_checkpoint": 200}
