@@ -851,6 +851,7 @@ def test_chapters_use_each_exercise_of_theirs_as_a_stub_and_in_the_solutions():
     modules = {
         "01": chapter_01,
         "02": chapter_02,
+        "03": chapter_03,
         "04": chapter_04,
         "05": chapter_05,
         "06": chapter_06,
