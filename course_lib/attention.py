@@ -7,6 +7,8 @@ A mask is boolean, true where attention is allowed, and broadcasts to the scores
 import keras
 from keras import ops
 
+from course_lib.inputs import check_heads
+
 
 def attention_weights(query, key, mask=None, scale=None):
     r"""How much each query attends to each key: $\mathrm{softmax}(QK^\top/\sqrt{H})$, from equation 1 of the paper.
@@ -202,8 +204,7 @@ class MultiHeadAttention(keras.layers.Layer):
         """
         model_dim = query_shape[-1]
         self.hidden_dim = self.hidden_dim or model_dim
-        if self.hidden_dim % self.num_heads:
-            raise ValueError(f"Expected num_heads to divide hidden_dim; got {self.num_heads} and {self.hidden_dim}.")
+        check_heads(self.num_heads, self.hidden_dim)
         value_shape = value_shape or query_shape
         self.query = self._projection("query", self.hidden_dim, query_shape)
         self.key = self._projection("key", self.hidden_dim, value_shape)

@@ -10,7 +10,7 @@ from keras import ops
 
 from course_lib.attention import padding_mask
 from course_lib.checkpoints import huggingface
-from course_lib.inputs import ChecksIds, check_rates, check_sizes, unpack
+from course_lib.inputs import ChecksIds, check_heads, check_rates, check_sizes, unpack
 from course_lib.positions import PositionEmbedding
 from course_lib.preset import Preset
 from course_lib.text.word_piece import WordPieceTokenizer
@@ -64,8 +64,7 @@ class BertConfig:
         check_sizes(self, "vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim")
         check_sizes(self, "max_sequence_length", "num_segments")
         check_rates(self, "dropout", "attention_dropout")
-        if self.hidden_dim % self.num_heads:
-            raise ValueError(f"Expected num_heads to divide hidden_dim; got {self.num_heads} and {self.hidden_dim}.")
+        check_heads(self.num_heads, self.hidden_dim)
         activation_function(self.activation)
 
 

@@ -16,13 +16,13 @@ from course_lib.attention import causal_mask, combine_masks, padding_mask
 from course_lib.checkpoints import huggingface_gpt
 from course_lib.checkpoints.format import Formats
 from course_lib.generation import Generator
-from course_lib.inputs import ChecksIds, check_ids, check_rates, check_sizes, unpack
+from course_lib.inputs import ChecksIds, check_heads, check_ids, check_rates, check_sizes, unpack
 from course_lib.positions import PositionEmbedding
 from course_lib.preset import Preset
 from course_lib.sampling import Greedy
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.character_pair import CharacterPairTokenizer
-from course_lib.text.prompts import GrowingText, is_seen, pad_rows, read_prompts
+from course_lib.text.prompts import GrowingText, is_seen, pad_rows, read_prompts, read_seed
 from course_lib.transformer import Encoder, activation_function
 
 
@@ -78,8 +78,7 @@ class GPT2Config:
             object.__setattr__(self, "end_token_id", self.vocabulary_size - 1)
         check_sizes(self, "intermediate_dim")
         check_rates(self, "embedding_dropout", "dropout", "attention_dropout")
-        if self.hidden_dim % self.num_heads:
-            raise ValueError(f"Expected num_heads to divide hidden_dim; got {self.num_heads} and {self.hidden_dim}.")
+        check_heads(self.num_heads, self.hidden_dim)
         activation_function(self.activation)
 
     @property
@@ -335,9 +334,6 @@ class GPT2CausalLM(ChecksIds, Preset, keras.Model):
             raise ValueError(f"Expected strings to stop at, none of them empty, and prompts that are text; got {stop}.")
         if stream and not (is_single and are_texts and not hasattr(sampler, "num_beams")):
             raise ValueError("Expected one prompt, a string, and a sampler without beams for a stream; got others.")
-        seed = int(np.random.randint(2**31)) if seed is None else seed
-        if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"Expected a seed of 0 or more; got {seed!r}.")
         batch = pad_rows(rows, config.max_sequence_length)
         places = -(-(batch["token_ids"].shape[1] + max_new_tokens) // 64) * 64  # few different numbers, too
         penalizes = getattr(sampler, "repetition_penalty", None) is not None
@@ -347,7 +343,7 @@ class GPT2CausalLM(ChecksIds, Preset, keras.Model):
             places,
             max_new_tokens,
             sampler,
-            seed,
+            read_seed(seed),
             None if ignore_end else self._end_token_id,
             seen=is_seen(rows, config.vocabulary_size) if penalizes else None,
             every=1 if stream else 8 if stop else None,

@@ -37,6 +37,20 @@ def check_rates(config, *names):
             raise ValueError(f"Expected {name} in [0, 1); got {getattr(config, name)}.")
 
 
+def check_heads(num_heads, hidden_dim):
+    """Checks that each head gets as much of the width as every other.
+
+    Args:
+        num_heads: N.
+        hidden_dim: D.
+
+    Raises:
+        ValueError: if the heads do not divide D.
+    """
+    if hidden_dim % num_heads:
+        raise ValueError(f"Expected num_heads to divide hidden_dim; got {num_heads} and {hidden_dim}.")
+
+
 class ChecksIds:
     """Checks the token ids that a model or its backbone is called with: afterwards only some devices would."""
 

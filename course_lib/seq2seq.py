@@ -14,12 +14,12 @@ from course_lib.attention import causal_mask, padding_mask
 from course_lib.checkpoints.own import OwnFormat
 from course_lib.decoder import Decoder
 from course_lib.generation import Generator
-from course_lib.inputs import check_ids, check_rates, check_sizes, unpack
+from course_lib.inputs import check_heads, check_ids, check_rates, check_sizes, unpack
 from course_lib.positions import SinePositionEncoding
 from course_lib.preset import Preset
 from course_lib.sampling import Greedy
 from course_lib.text.byte_pair import BytePairTokenizer
-from course_lib.text.prompts import pad_rows, read_prompts
+from course_lib.text.prompts import pad_rows, read_prompts, read_seed
 from course_lib.transformer import Encoder, activation_function
 
 INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids")
@@ -69,8 +69,7 @@ class Seq2SeqConfig:
             object.__setattr__(self, "end_token_id", self.vocabulary_size - 1)
         check_sizes(self, "intermediate_dim")
         check_rates(self, "dropout", "attention_dropout")
-        if self.hidden_dim % self.num_heads:
-            raise ValueError(f"Expected num_heads to divide hidden_dim; got {self.num_heads} and {self.hidden_dim}.")
+        check_heads(self.num_heads, self.hidden_dim)
         if self.hidden_dim % 2:
             raise ValueError(f"Expected an even hidden_dim, a sine and a cosine each; got {self.hidden_dim}.")
         if not 0 <= self.end_token_id < self.vocabulary_size:
@@ -285,16 +284,13 @@ class Seq2Seq(Preset, keras.Model):
         rows, are_texts, is_single = read_prompts(sources, self.tokenizer, sys.maxsize, max_new_tokens)
         for row in rows:
             check_ids(np.asarray(row), config.vocabulary_size)
-        seed = int(np.random.randint(2**31)) if seed is None else seed
-        if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"Expected a seed of 0 or more; got {seed!r}.")
         nothing = np.zeros((len(rows), config.vocabulary_size), bool)
         (targets,) = self.generator.run(
             pad_rows(rows, sys.maxsize),
             -(-max_new_tokens // 32) * 32,  # few different numbers
             max_new_tokens,
             sampler,
-            seed,
+            read_seed(seed),
             self._end_token_id,
             seen=nothing if getattr(sampler, "repetition_penalty", None) is not None else None,
         )

@@ -105,9 +105,9 @@ def test_no_file_names_a_place_of_one_machine():
 # Imports
 
 LAYERS = [  # a module imports from the rows above its own, and from its own part; the last row from itself too
-    {"_quiet", "text", "data", "checkpoints", "sampling", "generation", "objectives", "plots"},
+    {"_quiet", "text", "data", "checkpoints", "sampling", "generation", "objectives", "plots", "inputs"},
     {"attention"},
-    {"transformer", "positions", "preset", "inputs"},
+    {"transformer", "positions", "preset"},
     {"decoder"},
     {"bert", "gpt2", "seq2seq"},
     {"heads", "raw_texts", "sentence_encoder", "training", "explain"},

@@ -84,6 +84,6 @@ class CharacterPairTokenizer(MergeTokenizer):
         Raises:
             ValueError: if the folder has no tokenizer, or one of another kind.
         """
-        from course_lib.checkpoints import huggingface
+        from course_lib.checkpoints import huggingface_tokenizers
 
-        return cls(**huggingface.read_character_pair(preset))
+        return cls(**huggingface_tokenizers.read_character_pair(preset))

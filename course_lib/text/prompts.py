@@ -49,6 +49,24 @@ def read_prompts(prompts, tokenizer, longest, max_new_tokens):
     return rows, are_texts, is_single
 
 
+def read_seed(seed):
+    """The seed of a generation.
+
+    Args:
+        seed: an integer of 0 or more; if None, one is drawn from NumPy, so that `course_lib.reproducible` settles it.
+
+    Returns:
+        An integer.
+
+    Raises:
+        ValueError: if it is no integer, or negative.
+    """
+    seed = int(np.random.randint(2**31)) if seed is None else seed
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"Expected a seed of 0 or more; got {seed!r}.")
+    return seed
+
+
 def pad_rows(rows, longest):
     """Token ids as a batch, padded on the right to a length that serves all lengths near it: a power of two.
 

@@ -299,11 +299,11 @@ class WordPieceTokenizer:
             ValueError: if there is no such preset, or it describes another kind of tokenizer.
             ConnectionError: if it must be downloaded and no source is in reach.
         """
-        from course_lib.checkpoints import huggingface
+        from course_lib.checkpoints import huggingface_tokenizers
         from course_lib.data import assets
 
         folder = pathlib.Path(preset)
-        return cls(**huggingface.read_word_piece(folder if folder.is_dir() else assets.fetch(str(preset))))
+        return cls(**huggingface_tokenizers.read_word_piece(folder if folder.is_dir() else assets.fetch(str(preset))))
 
     def save(self, folder):
         """Writes `vocab.txt` and `tokenizer_config.json`, as Hugging Face lays them out.
