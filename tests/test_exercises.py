@@ -856,6 +856,7 @@ def test_chapters_use_each_exercise_of_theirs_as_a_stub_and_in_the_solutions():
         "05": chapter_05,
         "06": chapter_06,
         "07": chapter_07,
+        "09": chapter_09,
     }
     for path in chapters.find(modules):
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
