@@ -30,6 +30,7 @@ EXPERIMENTS = {
     "compression": "course_lib.training.experiments.compression",
     "floors": "course_lib.training.experiments.floors",
     "frozen-features": "course_lib.training.experiments.frozen_features",
+    "named-entities": "course_lib.training.experiments.named_entities",
     "numbers": "course_lib.training.experiments.numbers",
     "scaling": "course_lib.training.experiments.scaling",
     "worth": "course_lib.training.experiments.worth",
