@@ -23,8 +23,10 @@ from course_lib.exercises import (
     chapter_06,
     chapter_07,
     chapter_09,
+    chapter_11,
     close,
 )
+from course_lib.text import bio
 from course_lib.text.byte_pair import PATTERN, split_words
 
 # The framework
@@ -781,6 +783,125 @@ CACHED_STEP = {
     "no scale": (cached_step_with(scale=False), "√H"),
 }
 
+# Chapter 11
+
+
+def spans_with(begins=lambda before, label: label[:1] == "B" or before[2:] != label[2:], last=True, end=0, kind=2):
+    """Where `begins` says so, an entity ends and another begins; `kind` is where its type stands in a label."""
+
+    def find(labels):
+        found, current, before = [], None, "O"
+        for place, label in enumerate([*labels, "O"] if last else labels):
+            if current and (label == "O" or begins(before, label)):
+                found.append((*current, place + end))
+                current = None
+            if current is None and label != "O" and (begins(before, label) or before == "O"):
+                current = label[2:] if kind == 2 else label.split("-")[1], place
+            before = label
+        return found
+
+    return find
+
+
+def only_after_b(labels):
+    """Reads an I that goes on with nothing as O."""
+    found = spans_with()(labels)
+    return [span for span in found if labels[span[1]][0] == "B"]
+
+
+SPANS = {
+    "inclusive": (spans_with(end=-1), "the end is exclusive"),
+    "one word each": (lambda labels: [(x[2:], i, i + 1) for i, x in enumerate(labels) if x != "O"], "moves the end"),
+    "open at the end": (spans_with(last=False), "end it after the loop"),
+    "joined": (spans_with(lambda before, label: before[2:] != label[2:]), "that is what it is for"),
+    "split at hyphens": (spans_with(kind=1), r"label\[2:\]"),
+    "type not compared": (spans_with(lambda before, label: label[:1] == "B"), "Compare the types"),
+    "strict": (lambda labels: [span for span in spans_with()(labels) if labels[span[1]] != "I-person"], "read I as B"),
+    "I ignored": (only_after_b, "Compare the types"),
+    "None for none": (lambda labels: spans_with()(labels) or [()], "an empty list"),
+}
+
+
+def align_with(unknown=("[UNK]",), shift=0, rest=0, special=0, everywhere=False, ends=True, label_of=None):
+    def align(words, ids, cut):
+        pieces, labels, weights = ["[CLS]"], [0], [special]
+        for word, index in zip(words, ids, strict=True):
+            found = cut(word) or list(unknown)
+            pieces += found
+            labels += [index] + [index if everywhere else 0] * (len(found) - 1) if found else []
+            weights += [1] + [rest] * (len(found) - 1) if found else []
+        if shift:
+            labels = labels[shift:] + [0] * shift
+        if not ends:
+            return pieces[1:], labels[1:], weights[1:]
+        return [*pieces, "[SEP]"], [*labels, 0], [*weights, special]
+
+    return align
+
+
+def a_label_a_word(words, ids, cut):
+    pieces, _, _ = align_with()(words, ids, cut)
+    return pieces, ids, [1] * len(ids)
+
+
+ALIGN = {
+    "a label a word": (a_label_a_word, "has an id and a weight"),
+    "no special tokens": (align_with(ends=False), r"\[CLS\] comes first"),
+    "shifted": (align_with(shift=1), "moves every word by one place"),
+    "no weight": (
+        lambda words, ids, cut: (*align_with()(words, ids, cut)[:2], [0] * len(align_with()(words, ids, cut)[0])),
+        "the weight is 1",
+    ),
+    "special": (align_with(special=1), "stand for no word"),
+    "every piece": (align_with(rest=1, everywhere=True), "would count many times"),
+    "nothing left": (align_with(unknown=()), "put .UNK. there"),
+}
+
+
+def f1_of(right, predicted):
+    return bio.f1_by_entity(right, predicted)["all"]["f1"]
+
+
+def f1_without(part):
+    def f1(right, predicted):
+        cut = [[[span[:part] + span[part + 1 :] for span in group] for group in side] for side in (right, predicted)]
+        return f1_of(*[[[("x", *span) for span in group] for group in side] for side in cut])
+
+    return f1
+
+
+def f1_of_words(right, predicted):
+    return f1_of(
+        *[[[(t, i) for t, a, b in group for i in range(a, b)] for group in side] for side in (right, predicted)]
+    )
+
+
+def f1_unguarded(right, predicted):
+    counts = bio.f1_by_entity(right, predicted)["all"]
+    precision, recall = (counts["both"] / counts[name] for name in ("predicted", "right"))
+    return 2 * precision * recall / (precision + recall) if precision else 0.0
+
+
+F1 = {
+    "per cent": (lambda right, predicted: 100 * f1_of(right, predicted), "both 1 then"),
+    "recall": (lambda right, predicted: bio.f1_by_entity(right, predicted)["all"]["recall"], "P = 1/2 and R = 1/3"),
+    "mean": (
+        lambda right, predicted: np.mean(
+            [bio.f1_by_entity(right, predicted)["all"][x] for x in ("precision", "recall")]
+        ),
+        "P = 1/2 and R = 1/3",
+    ),
+    "any type": (f1_without(0), "type has to be right"),
+    "words": (f1_of_words, "P = 1/2 and R = 1/3"),
+    "any end": (f1_without(2), "its start and its end"),
+    "one set": (lambda *sides: f1_of(*[[list(itertools.chain(*side))] for side in sides]), "sentence by sentence"),
+    "mean of sentences": (
+        lambda right, predicted: np.mean([f1_of([r], [p]) for r, p in zip(right, predicted, strict=True)]),
+        "counts over all sentences first",
+    ),
+    "unguarded": (f1_unguarded, "one division to guard"),
+}
+
 EXERCISES = {  # its check, a solution, and mistakes with a part of the hint that each should meet
     "loops": (chapter_01.loops, lambda q, k, v: scaled_dot_product_attention(q, k, v)[0], LOOPS),
     "temperature": (chapter_01.temperature, lambda q, k, t: attention_weights(q / t, k), TEMPERATURE),
@@ -812,6 +933,9 @@ EXERCISES = {  # its check, a solution, and mistakes with a part of the hint tha
     "next_token_loss": (chapter_09.next_token_loss, next_token_loss, NEXT_TOKEN_LOSS),
     "nucleus": (chapter_09.nucleus, top_p_with(), NUCLEUS),
     "cached_step": (chapter_09.cached_step, cached_step_with(), CACHED_STEP),
+    "spans": (chapter_11.spans, lambda labels: bio.spans(bio.mended(labels)), SPANS),
+    "align": (chapter_11.align, align_with(), ALIGN),
+    "f1": (chapter_11.f1, f1_of, F1),
 }
 
 
@@ -857,6 +981,7 @@ def test_chapters_use_each_exercise_of_theirs_as_a_stub_and_in_the_solutions():
         "06": chapter_06,
         "07": chapter_07,
         "09": chapter_09,
+        "11": chapter_11,
     }
     for path in chapters.find(modules):
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]

@@ -1,8 +1,8 @@
 """Labels of words and the spans that they stand for: BIO, its valid sequences, and F1 by entity.
 
 "B-person" says that a person begins at a word, "I-person" that it goes on there, and "O" that the word is outside of
-every entity (Ramshaw and Marcus, 1995, https://aclanthology.org/W95-0107). A span is a triple: the type, its first word,
-and the word after its last.
+every entity (Ramshaw and Marcus, 1995, https://aclanthology.org/W95-0107). A span is a triple: its type, its first
+word, and the word after its last.
 
 Shapes: W words, C labels.
 """
