@@ -39,13 +39,13 @@ class NamedEntities:
 
     data: tuple = ("wnut-2016", "all-MiniLM-L6-v2")
     preset: str = "all-MiniLM-L6-v2"
-    learning_rates: tuple = (1e-4, 2e-4, 4e-4)
-    epochs: int = 4
+    learning_rates: tuple = (1e-4, 3e-4)
+    epochs: int = 3
     batch_size: int = 16
     max_length: int = 64
     dropout: float = 0.1
     seeds: tuple = (0, 1, 2)
-    l1: tuple = (0.0, 0.03, 0.1, 0.3)
+    l1: tuple = (0.0, 0.1)
     l2: tuple = (0.001, 0.01, 0.1)
     shares: tuple = (0.0, 0.25, 0.5, 0.75, 1.0)
 
