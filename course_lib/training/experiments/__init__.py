@@ -33,6 +33,7 @@ EXPERIMENTS = {
     "named-entities": "course_lib.training.experiments.named_entities",
     "numbers": "course_lib.training.experiments.numbers",
     "scaling": "course_lib.training.experiments.scaling",
+    "translation": "course_lib.training.experiments.translation",
     "worth": "course_lib.training.experiments.worth",
 }
 
