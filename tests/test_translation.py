@@ -32,7 +32,7 @@ def test_each_pair_comes_once_an_epoch_in_a_narrow_batch(tokenizer):
         for index in range(pairs.num_batches):
             inputs, label, weight = pairs[index]
             (rows, width) = label["logits"].shape
-            assert rows <= 2 and width % 8 == 0 and inputs["encoder_token_ids"].shape == (rows, width)
+            assert rows <= 2 and width % 4 == 0 and inputs["encoder_token_ids"].shape == (rows, width)
             widths.add(width)
             for row in range(rows):
                 target = label["logits"][row][weight["logits"][row] == 1]
@@ -125,7 +125,7 @@ def test_what_the_variants_change(tiny):
     keys = {text.key for text in tiny.splits.test}
     assert not keys & {text.key for text in tiny.splits.train} and keys & {text.key for text in tiny.copies}
     assert all(text not in part for part in vars(tiny.splits).values() for text in tiny.copies)
-    assert tiny.compiled().loss["logits"].label_smoothing == 0.1 and tiny.compiled().config.dropout == 0.1
+    assert tiny.compiled().loss["logits"].label_smoothing == 0.1 and tiny.compiled().config.dropout == 0.2
     assert tiny.compiled(translation.NO_SMOOTHING).loss["logits"].label_smoothing == 0
     assert tiny.compiled(translation.NO_DROPOUT).config.dropout == 0
     sources, targets = interface.pairs(tiny.splits.train)

@@ -32,7 +32,8 @@ def scores(answers, references, tokenize="13a", resamples=1000):
     signatures = []
     for name, metric in (("bleu", BLEU(tokenize=tokenize)), ("chrf", CHRF())):
         score = metric.corpus_score(answers, [references], n_bootstrap=resamples)
-        found |= {name: score.score, f"{name}_interval": [score._mean - score._ci, score._mean + score._ci]}
+        middle, half = float(score._mean), float(score._ci)
+        found |= {name: score.score, f"{name}_interval": [middle - half, middle + half]}
         signatures.append(str(metric.get_signature()))
     return found | {"signatures": signatures}
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from course_lib.seq2seq import teacher_forcing
 
-_STEP = 8  # widths of batches are multiples of it, so that few different ones are compiled
+_STEP = 4  # widths of batches are multiples of it, so that few different ones are compiled
 
 
 class Pairs(keras.utils.PyDataset):
@@ -101,6 +101,29 @@ class Checkpoints(keras.callbacks.Callback):
         if not self.weights:
             raise ValueError("Expected at least one epoch; there was none.")
         return [np.mean(arrays, axis=0) for arrays in zip(*self.weights, strict=True)]
+
+
+def translate(model, sources, max_new_tokens, sampler, batch_size=100):
+    """Translates many texts, those of like length together: a batch is done when its longest row is.
+
+    Args:
+        model: a `course_lib.seq2seq.Seq2Seq` with a tokenizer.
+        sources: n strings.
+        max_new_tokens: of a translation.
+        sampler: as `generate` of the model takes it.
+        batch_size: B.
+
+    Returns:
+        A list of n strings.
+    """
+    order = sorted(range(len(sources)), key=lambda place: len(sources[place]))
+    answers = [""] * len(sources)
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        written = model.generate([sources[place] for place in places], max_new_tokens, sampler)
+        for place, answer in zip(places, written, strict=True):
+            answers[place] = answer
+    return answers
 
 
 def nearest(known, texts, ngrams=(1, 3)):
