@@ -55,18 +55,22 @@ def few(tmp_path, monkeypatch):
     monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path)
 
 
-def test_each_method_has_its_runs(few):
+def test_each_method_has_its_runs(few, monkeypatch):
+    def fine_tuned(self, method, count, epochs, seed, rate):
+        return {"method": method, "count": count or 20, "seed": seed, "setting": rate, "chosen_loss": rate}
+
+    monkeypatch.setattr(Small, "fine_tuned", fine_tuned)
     results = SMALL.run()
     found = [(result["method"], result["count"], result["seed"]) for result in results]
-    fine_tuned = [(method, count, seed) for method, count in ((FULL, 8), (LORA, 8), (FULL, 20)) for seed in (0, 1)]
-    linear = [(method, count, seed) for method in (FROZEN, TF_IDF) for count in (8, 20) for seed in (0, 1)]
-    assert found == fine_tuned + linear
-    assert all(0 <= result["accuracy"] <= 1 and result["processor_seconds"] >= 0 for result in results)
+    trained = [(method, count, seed) for method, count in ((FULL, 8), (LORA, 8), (FULL, 20)) for seed in (0, 1)]
+    assert found == trained + [
+        (method, count, seed) for method in (FROZEN, TF_IDF) for count in (8, 20) for seed in (0, 1)
+    ]
+    for result in results[6:]:
+        assert 0 <= result["accuracy"] <= 1 and result["processor_seconds"] >= 0 and result["setting"] in (0.1, 10.0)
+        assert result["trained_parameters"] == 17 if result["method"] == FROZEN else result["trained_parameters"] > 17
+    monkeypatch.setattr(Small, "fine_tuned", None)
     assert SMALL.run() == results  # from what was kept
-    parameters = {result["method"]: result["trained_parameters"] for result in results[:7]}
-    head, whole = 16 * 2 + 2, sum(int(np.prod(weight.shape)) for weight in SMALL.backbone().weights)
-    pooler = 16 * 16 + 16
-    assert parameters == {FULL: whole - pooler + head, LORA: 2 * 2 * 16 * 2 + head, FROZEN: 17}
 
 
 def test_the_rate_is_that_of_the_lowest_validation_loss(few, monkeypatch):
@@ -92,7 +96,11 @@ def test_a_run_measures_both_splits_and_keeps_margins_where_all_labels_are(few):
     losses = np.log1p(np.exp(np.where(labels, -margins, margins)))
     assert result["loss"] == pytest.approx(losses.mean(), abs=1e-3)
     assert len(result["validation_margins"]) == 10
-    assert not {"margins", "validation_margins"} & {*SMALL.fine_tuned(FULL, 8, 1, 0, 1e-2)}
+    adapted = SMALL.fine_tuned(LORA, 8, 1, 0, 1e-2)
+    assert not {"margins", "validation_margins"} & {*adapted}
+    head, whole = 16 * 2 + 2, sum(int(np.prod(weight.shape)) for weight in SMALL.backbone().weights)
+    pooler = 16 * 16 + 16
+    assert [run["trained_parameters"] for run in (result, adapted)] == [whole - pooler + head, 2 * 2 * 16 * 2 + head]
 
 
 def test_the_frozen_vectors_are_means_over_tokens():
