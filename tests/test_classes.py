@@ -119,4 +119,4 @@ def test_an_untrained_encoder_has_the_shape_of_the_trained_one_and_weights_of_it
     assert len({table.shape for table in tables}) == 1
     assert all(np.abs(a - b).max() > 0.05 for a, b in ((tables[0], tables[1]), (tables[1], tables[2])))
     assert np.std(tables[1]) == pytest.approx(Untrained().initializer_range, rel=0.15)  # truncated
-    assert {run[0] for run in Untrained().runs} == {UNTRAINED}
+    assert {run[0] for run in Untrained().runs} == {UNTRAINED} == {*dict(Untrained().learning_rates)}

@@ -30,7 +30,7 @@ class Truncation:
     """
 
     data: tuple = ("movie-reviews", "all-MiniLM-L6-v2")
-    cuts: tuple = ((FIRST, 32), (FIRST, 64), (FIRST, 128), (FIRST, 256), (LAST, 64), (BOTH, 64))
+    cuts: tuple = ((FIRST, 64), (LAST, 64), (BOTH, 64), (FIRST, 32), (FIRST, 128))
     lengths: tuple = (32, 64, 128, 256, 0)
     sizes: tuple = (600, 300, 600)
     seed: int = 0
