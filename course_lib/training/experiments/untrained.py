@@ -15,6 +15,10 @@ class Untrained(Classes):
     Its learning rate is the one that `worth` chose, of three, for a smaller untrained BERT on as many labels.
 
     Args:
+        name: of the record.
+        runs: as in `Classes`.
+        linear: none, since `Classes` has them.
+        learning_rates: as in `Classes`.
         initializer_range: standard deviation of the weights.
     """
 
