@@ -26,6 +26,7 @@ from course_lib.exercises import (
     chapter_09,
     chapter_11,
     chapter_12,
+    chapter_10,
     close,
 )
 from course_lib.text import bio
@@ -774,6 +775,107 @@ def cached_step_with(write=0, read=1, scale=True, in_place=False, lengthen=False
     return step
 
 
+# Chapter 10
+
+
+def graded(x, classes, kernel, bias, *, mean=True, stable=True, swapped=False, chosen=True, transpose=True):
+    logits = x @ kernel + bias
+    powers = np.exp(logits - (logits.max(axis=1, keepdims=True) if stable else 0))
+    p = powers / powers.sum(axis=1, keepdims=True)
+    y = np.eye(len(bias))[classes]
+    loss = -np.log((p * y).sum(axis=1))
+    g = (y - p if swapped else p - y if chosen else p) / (len(x) if mean else 1)
+    return loss.mean() if mean else loss.sum(), x.T @ g if transpose else (g.T @ x).T * len(x), g.sum(axis=0)
+
+
+def graded_with(**changes):
+    return functools.partial(graded, **changes)
+
+
+def transposed(x, classes, kernel, bias):
+    loss, kernel, bias = graded(x, classes, kernel, bias)
+    return loss, kernel.T, bias
+
+
+GRADIENT = {
+    "kernel's gradient transposed": (transposed, "the shape of what it is the gradient of"),
+    "sum in place of the mean": (graded_with(mean=False), "The mean over the batch of -log"),
+    "the loss of another class": (
+        lambda x, classes, *layer: (graded(x, (classes + 1) % 3, *layer)[0], *graded(x, classes, *layer)[1:]),
+        "the last axis",
+    ),
+    "nothing taken from the right class": (graded_with(chosen=False), "p - y"),
+    "uphill": (graded_with(swapped=True), "p - y"),
+    "the kernel's gradient is not a mean": (graded_with(transpose=False), "the mean over the batch"),
+    "overflow": (graded_with(stable=False), "Subtract the largest logit"),
+}
+
+
+def loss_at(value, logits, classes):
+    scaled = logits / value
+    return np.mean(np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(logits)), classes])
+
+
+def temperature_by(grid, rounds=3, loss=loss_at):
+    """Searches a grid, and again around its best, as often as there are rounds."""
+
+    def fit(logits, classes):
+        found, step = 1.0, None
+        for _ in range(rounds):
+            values = found * np.asarray(grid if step is None else np.geomspace(1 / step, step, 41))
+            found = values[np.argmin([loss(value, logits, classes) for value in values])]
+            step = grid[1] / grid[0] if step is None else step ** (1 / 10)
+        return found
+
+    return fit
+
+
+WIDE = np.geomspace(1e-4, 1e4, 81)
+
+
+def naive_loss(value, logits, classes):
+    with np.errstate(all="ignore"):
+        powers = np.exp(logits / value)
+        p = powers / powers.sum(axis=1, keepdims=True)
+        loss = -np.mean(np.log(p[np.arange(len(logits)), classes]))
+    return loss if np.isfinite(loss) else 1e9
+
+
+def errors_at(value, logits, classes):
+    return np.mean((logits / value).argmax(axis=1) != classes)
+
+
+FITTED_TEMPERATURE = {
+    "one for each class": (lambda logits, classes: np.ones(3), "for all texts and all classes"),
+    "the factor in place of the divisor": (lambda *a: 1 / temperature_by(WIDE)(*a), "what they are multiplied by"),
+    "always three": (lambda *_: 3.0, "not the error rate"),
+    "error rate": (temperature_by(WIDE, loss=errors_at), "are divided by T"),
+    "never below one": (temperature_by(np.geomspace(1, 1e4, 81)), "too modest"),
+    "coarse": (temperature_by(np.geomspace(1.1**-100, 1.1**100, 201), rounds=1), "A coarse grid"),
+    "overflow": (temperature_by(np.geomspace(0.01, 100, 81), loss=naive_loss), "steps that are factors"),
+}
+
+
+def adapted(W, A, B, alpha):
+    return W + alpha / A.shape[1] * A @ B, A.size + B.size
+
+
+def adapted_in_place(W, A, B, alpha):
+    W += alpha / A.shape[1] * A @ B
+    return W, A.size + B.size
+
+
+ADAPTER = {
+    "count alone inside": (lambda W, A, B, alpha: (adapted(W, A, B, alpha)[0].T, 16), "of the same shape|a count"),
+    "replaced": (lambda W, A, B, alpha: (alpha / 2 * A @ B, A.size + B.size), "is added to the kernel"),
+    "twice": (lambda W, A, B, alpha: (W + 2 * alpha / 2 * A @ B, A.size + B.size), "a matrix product"),
+    "alpha without the rank": (lambda W, A, B, alpha: (W + alpha * A @ B, A.size + B.size), "alpha = R|alpha / R"),
+    "no alpha": (lambda W, A, B, alpha: (W + A @ B, A.size + B.size), "alpha / R"),
+    "everything learns": (lambda W, A, B, alpha: (adapted(W, A, B, alpha)[0], W.size), "R \\(D \\+ E\\) numbers"),
+    "in place": (adapted_in_place, "writes into the array"),
+}
+
+
 CACHED_STEP = {
     "lengthened": (cached_step_with(lengthen=True), "keep their S slots"),
     "in place": (cached_step_with(in_place=True), "Write into copies"),
@@ -1072,6 +1174,9 @@ EXERCISES = {  # its check, a solution, and mistakes with a part of the hint tha
     "smoothed": (chapter_12.smoothed, smoothed_with(), SMOOTHED),
     "chrf": (chapter_12.chrf, chrf_with(), CHRF),
     "beam_step": (chapter_12.beam_step, beam_step_with(), BEAM_STEP),
+    "gradient": (chapter_10.gradient, graded, GRADIENT),
+    "fitted_temperature": (chapter_10.temperature, temperature_by(WIDE), FITTED_TEMPERATURE),
+    "adapter": (chapter_10.adapter, adapted, ADAPTER),
 }
 
 
@@ -1119,6 +1224,7 @@ def test_chapters_use_each_exercise_of_theirs_as_a_stub_and_in_the_solutions():
         "09": chapter_09,
         "11": chapter_11,
         "12": chapter_12,
+        "10": chapter_10,
     }
     for path in chapters.find(modules):
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]

@@ -27,6 +27,7 @@ from course_lib.data import assets
 # instance of that, `EXPERIMENT`.
 EXPERIMENTS = {
     "causal-floor": "course_lib.training.experiments.causal_floor",
+    "classes": "course_lib.training.experiments.classes",
     "compression": "course_lib.training.experiments.compression",
     "floors": "course_lib.training.experiments.floors",
     "frozen-features": "course_lib.training.experiments.frozen_features",
@@ -34,6 +35,8 @@ EXPERIMENTS = {
     "numbers": "course_lib.training.experiments.numbers",
     "scaling": "course_lib.training.experiments.scaling",
     "translation": "course_lib.training.experiments.translation",
+    "truncation": "course_lib.training.experiments.truncation",
+    "untrained": "course_lib.training.experiments.untrained",
     "worth": "course_lib.training.experiments.worth",
 }
 
