@@ -24,9 +24,9 @@ from course_lib.exercises import (
     chapter_06,
     chapter_07,
     chapter_09,
+    chapter_10,
     chapter_11,
     chapter_12,
-    chapter_10,
     close,
 )
 from course_lib.text import bio
@@ -1222,9 +1222,9 @@ def test_chapters_use_each_exercise_of_theirs_as_a_stub_and_in_the_solutions():
         "06": chapter_06,
         "07": chapter_07,
         "09": chapter_09,
+        "10": chapter_10,
         "11": chapter_11,
         "12": chapter_12,
-        "10": chapter_10,
     }
     for path in chapters.find(modules):
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
