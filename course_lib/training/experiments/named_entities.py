@@ -39,14 +39,14 @@ class NamedEntities:
 
     data: tuple = ("wnut-2016", "all-MiniLM-L6-v2")
     preset: str = "all-MiniLM-L6-v2"
-    learning_rates: tuple = (1e-4, 3e-4)
-    epochs: int = 3
+    learning_rates: tuple = (5e-5, 1e-4, 2e-4)
+    epochs: int = 5
     batch_size: int = 16
     max_length: int = 64
     dropout: float = 0.1
     seeds: tuple = (0, 1, 2)
     l1: tuple = (0.0, 0.1)
-    l2: tuple = (0.001, 0.01, 0.1)
+    l2: tuple = (0.001, 0.01, 0.1, 1.0)
     shares: tuple = (0.0, 0.25, 0.5, 0.75, 1.0)
 
     def run(self):
