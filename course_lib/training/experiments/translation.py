@@ -65,7 +65,7 @@ class Translation:
     dropout: float = 0.2
     label_smoothing: float = 0.1
     batch_size: int = 32
-    lengths: tuple = (24,)
+    lengths: tuple = (12, 24, 48)
     checkpoints: int = 5
     warmup_steps: int = 400
     learning_rate: float = 3e-3
