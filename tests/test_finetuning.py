@@ -102,6 +102,19 @@ def test_a_rate_far_too_high_keeps_an_early_epoch():
     np.testing.assert_allclose(model.evaluate(validation, verbose=0), losses[0], rtol=1e-4)
 
 
+def test_a_score_chooses_the_epoch():
+    model, validation, seen = classifier(), Examples(INPUTS, LABELS, batch_size=64), []
+
+    def score():
+        seen.append(logits_of(model, validation))
+        return (1.0, 3.0, 2.0)[len(seen) - 1]
+
+    found = fine_tune(model, Examples(INPUTS, LABELS, batch_size=8, seed=0), validation, 1e-2, 3, score=score)
+    assert found == [1.0, 3.0, 2.0]
+    assert np.abs(seen[1] - seen[0]).min() > 0 and np.abs(seen[2] - seen[1]).max() > 1e-3
+    np.testing.assert_allclose(logits_of(model, validation), seen[1], atol=1e-5)
+
+
 def test_raw_texts_are_fine_tuned_on_as_their_examples_are():
     tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"])
     texts, names = ["a b", "c", "d a", "e f g", "a"] * 3, ["with", "without", "with", "without", "with"] * 3

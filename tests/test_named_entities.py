@@ -55,7 +55,7 @@ def test_the_experiment_chooses_on_validation_and_keeps_what_was_predicted(small
     assert results[1]["setting"] == {"lowercase": True, "share": 0.0}  # "ann lee" is not "Ann Lee"
     assert results[2]["setting"]["l1"] == 0.1  # at 50 nothing is left
     assert results[0]["test"]["accuracy"] == 0.25 and results[0]["test"]["all"]["f1"] == 0
-    assert len(results[4]["validation_losses"]) == 1
+    assert results[4]["validation_f1s"] == [results[4]["validation"]["all"]["f1"]]
     assert experiments.once("named-entities", "MiniLM, seed 0, learning rate 1e-05", None) is not None
 
 

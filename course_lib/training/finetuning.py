@@ -97,8 +97,9 @@ def fine_tune(
     layer_decay=1.0,
     batch_size=32,
     seed=0,
+    score=None,
 ):
-    """Trains a classifier, and keeps the weights of the epoch with the lowest validation loss.
+    """Trains a classifier, and keeps the weights of the epoch with the lowest validation loss, or the highest score.
 
     The learning rate rises for a tenth of the steps and falls to zero at the last.
 
@@ -109,14 +110,15 @@ def fine_tune(
         learning_rate: the peak.
         epochs: how many.
         weight_decay: of AdamW.
-        patience: training ends early once the validation loss has not been below its lowest for so many epochs; never
-            if None.
+        patience: training ends early once no epoch has been the best for so many epochs; never if None.
         layer_decay: what the learning rate is multiplied by from each block to the one below, as `rates_by_depth` does.
         batch_size: B, where the texts are raw.
         seed: of the order of raw texts.
+        score: a function without arguments that says after each epoch how good the model is; if None, the validation
+            loss does.
 
     Returns:
-        A list with the validation loss of each epoch.
+        A list with the validation loss of each epoch, or its score.
 
     Raises:
         ValueError: if every weight is frozen, or raw texts or labels cannot be used, as the classifier's `examples`
@@ -131,9 +133,23 @@ def fine_tune(
     rates = None if layer_decay == 1 else rates_by_depth(model, layer_decay)
     optimizer = AdamW(schedule, weight_decay=weight_decay, global_clipnorm=1.0, rates=rates)
     model.compile(optimizer, loss=CrossEntropy(), jit_compile=False)
-    best = keras.callbacks.EarlyStopping("val_loss", patience=patience or epochs, restore_best_weights=True)
-    history = model.fit(train, validation_data=validation, epochs=epochs, callbacks=[best], shuffle=False, verbose=0)
-    return [float(loss) for loss in history.history["val_loss"]]
+    monitor, mode, callbacks = ("score", "max", [_Score(score)]) if score else ("val_loss", "min", [])
+    callbacks.append(
+        keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience or epochs, restore_best_weights=True)
+    )
+    history = model.fit(train, validation_data=validation, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
+    return [float(value) for value in history.history[monitor]]
+
+
+class _Score(keras.callbacks.Callback):
+    """Adds a score to what is known of an epoch, for the callbacks behind it."""
+
+    def __init__(self, score):
+        super().__init__()
+        self.score = score
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["score"] = self.score()
 
 
 def logits_of(model, examples):
