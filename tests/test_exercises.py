@@ -876,6 +876,55 @@ ADAPTER = {
 }
 
 
+def nearest_with(factors=lambda U, S, V: (U * S, V), which=slice, centre=False):
+    def nearest(change, rank):
+        change = change - change.mean(axis=0) if centre else change
+        U, S, V = np.linalg.svd(change, full_matrices=False)
+        return factors(U[:, which(rank)], S[which(rank)], V[which(rank)])
+
+    return nearest
+
+
+def one_by_one(change, rank, guard=True, in_place=False, same=False):
+    """Finds the largest component by the power method, takes it away, and so on."""
+    rest, left, right = change if in_place else change.copy(), [], []
+    for _ in range(rank):
+        v = np.ones(change.shape[1])
+        for _ in range(2000):
+            v = rest.T @ (rest @ v)
+            v = v / (max(np.linalg.norm(v), 1e-300) if guard else np.linalg.norm(v))
+        left.append(rest @ v)
+        right.append(v)
+        rest -= 0 if same else np.outer(left[-1], v)
+    return np.stack(left, axis=1) / (rank if same else 1), np.stack(right)
+
+
+def columns(change, rank):
+    """Takes the first columns of the change, and the best B for them."""
+    return change[:, :rank], np.linalg.lstsq(change[:, :rank], change)[0]
+
+
+NEAREST_ADAPTER = {
+    "all of it": (nearest_with(which=lambda rank: slice(None)), "keep R columns of U"),
+    "three factors": (nearest_with(lambda U, S, V: (U, np.diag(S), V)), "Two matrices"),
+    "B transposed": (nearest_with(lambda U, S, V: (U * S, V.T)), "R rows of Vᵀ"),
+    "no singular values": (nearest_with(lambda U, S, V: (U, V)), "go in once"),
+    "singular values twice": (nearest_with(lambda U, S, V: (U * S, S[:, None] * V)), "go in once"),
+    "the smallest": (nearest_with(which=lambda rank: slice(-rank, None)), "the largest first"),
+    "centred": (nearest_with(centre=True), "nothing is centred"),
+    "V for its transpose": (
+        lambda change, rank: (nearest_with()(change, rank)[0], np.linalg.svd(change)[2][:, :rank].T),
+        "not V",
+    ),
+    "V for its transpose, cut": (nearest_with(lambda U, S, V: (U * S, V.T[: len(S)])), "R rows of Vᵀ"),
+    "the first again and again": (functools.partial(one_by_one, same=True), "its own singular value"),
+    "the largest for all": (nearest_with(lambda U, S, V: (U * S[0], V)), "its own singular value"),
+    "columns": (columns, "keep the R largest"),
+    "zero by zero": (functools.partial(one_by_one, guard=False), "do not divide by them"),
+    "in place": (functools.partial(one_by_one, in_place=True), "the array that was handed in"),
+}
+
+
 CACHED_STEP = {
     "lengthened": (cached_step_with(lengthen=True), "keep their S slots"),
     "in place": (cached_step_with(in_place=True), "Write into copies"),
@@ -962,48 +1011,85 @@ ALIGN = {
 }
 
 
-def f1_of(right, predicted):
-    return bio.f1_by_entity(right, predicted)["all"]["f1"]
+def forbid(may):
+    return np.where(may, 0.0, -np.inf)
 
 
-def f1_without(part):
-    def f1(right, predicted):
-        cut = [[[span[:part] + span[part + 1 :] for span in group] for group in side] for side in (right, predicted)]
-        return f1_of(*[[[("x", *span) for span in group] for group in side] for side in cut])
+def viterbi_with(
+    begin=forbid, follow=forbid, always=False, own=True, remember=True, in_place=False, walk=lambda path: path
+):
+    def viterbi(scores, may, begins):
+        sums = scores if in_place else scores.copy()  # becomes s, row by row
+        sums[0] += begin(begins)
+        found = []
+        for place, row in enumerate(sums.copy()[1:], 1):
+            before = sums[place - 1] if remember or place == 1 else scores[place - 1]
+            options = before[:, None] + follow(may)
+            found.append(options.argmax(axis=0))
+            sums[place] = options.max(axis=0) + own * row + (begin(begins) if always else 0)
+        path = [int(sums[-1].argmax())]
+        for pointers in reversed(found):
+            path.append(int(pointers[path[-1]]))
+        return walk(path[::-1])
 
-    return f1
+    return viterbi
 
 
-def f1_of_words(right, predicted):
-    return f1_of(
-        *[[[(t, i) for t, a, b in group for i in range(a, b)] for group in side] for side in (right, predicted)]
-    )
+def viterbi_of_probabilities(scores, may, begins):
+    best, found = begins * np.exp(scores[0]), []
+    for row in scores[1:]:
+        found.append((best[:, None] * may).argmax(axis=0))
+        best = (best[:, None] * may).max(axis=0) * np.exp(row)
+    path = [best.argmax()]
+    for pointers in reversed(found):
+        path.append(pointers[path[-1]])
+    return path[::-1]
 
 
-def f1_unguarded(right, predicted):
-    counts = bio.f1_by_entity(right, predicted)["all"]
-    precision, recall = (counts["both"] / counts[name] for name in ("predicted", "right"))
-    return 2 * precision * recall / (precision + recall) if precision else 0.0
+def zero_for_what_may_not_begin(scores, may, begins):
+    return viterbi_with(begin=np.zeros_like)(np.vstack([scores[:1] * begins, scores[1:]]), may, begins)
 
 
-F1 = {
-    "per cent": (lambda right, predicted: 100 * f1_of(right, predicted), "both 1 then"),
-    "recall": (lambda right, predicted: bio.f1_by_entity(right, predicted)["all"]["recall"], "P = 1/2 and R = 1/3"),
-    "mean": (
-        lambda right, predicted: np.mean(
-            [bio.f1_by_entity(right, predicted)["all"][x] for x in ("precision", "recall")]
-        ),
-        "P = 1/2 and R = 1/3",
-    ),
-    "any type": (f1_without(0), "type has to be right"),
-    "words": (f1_of_words, "P = 1/2 and R = 1/3"),
-    "any end": (f1_without(2), "its start and its end"),
-    "one set": (lambda *sides: f1_of(*[[list(itertools.chain(*side))] for side in sides]), "sentence by sentence"),
-    "mean of sentences": (
-        lambda right, predicted: np.mean([f1_of([r], [p]) for r, p in zip(right, predicted, strict=True)]),
-        "counts over all sentences first",
-    ),
-    "unguarded": (f1_unguarded, "one division to guard"),
+def word_by_word(scores, may, begins):
+    """Takes the best label of those that may follow the one before."""
+    path = [(scores[0] + forbid(begins)).argmax()]
+    for row in scores[1:]:
+        path.append((row + forbid(may[path[-1]])).argmax())
+    return path
+
+
+def without_walking_back(scores, may, begins):
+    sums = [scores[0] + forbid(begins)]
+    for row in scores[1:]:
+        sums.append((sums[-1][:, None] + forbid(may)).max(axis=0) + row)
+    return np.argmax(sums, axis=1)
+
+
+def of_all_sequences(scores, may, begins):
+    words, labels = scores.shape
+    paths = np.indices((labels,) * words).reshape(words, -1)
+    sums = scores[np.arange(words)[:, None], paths].sum(axis=0)
+    return paths[:, np.argmax(sums + forbid(begins[paths[0]] & may[paths[:-1], paths[1:]].all(axis=0)))]
+
+
+VITERBI = {
+    "the first is missing": (viterbi_with(walk=lambda path: path[1:]), "the first and the last included"),
+    "floats": (viterbi_with(walk=lambda path: np.array(path, float)), "from 0 to C - 1"),
+    "from one on": (viterbi_with(walk=lambda path: [label + 1 for label in path]), "from 0 to C - 1"),
+    "anything begins": (viterbi_with(begin=np.zeros_like), "where begins"),
+    "zero in place of minus infinity": (zero_for_what_may_not_begin, "0 is more"),
+    "begins at each word": (viterbi_with(always=True), "the first word alone"),
+    "without the words' own scores": (viterbi_with(own=False), "adds its own scores"),
+    "backwards": (viterbi_with(walk=lambda path: path[::-1]), "finds the last word first"),
+    "anything follows": (viterbi_with(follow=np.zeros_like), "gets minus infinity"),
+    "the other way": (viterbi_with(follow=lambda may: forbid(may.T)), "a comes before b"),
+    "a penalty": (viterbi_with(follow=lambda may: -50.0 * ~may), "gets minus infinity"),
+    "not walked back": (without_walking_back, "Walk back along"),
+    "word by word": (word_by_word, "Decide nothing on the way"),
+    "forgets": (viterbi_with(remember=False), "of all words before"),
+    "in place": (viterbi_with(in_place=True), "the array that was handed in"),
+    "all sequences": (of_all_sequences, "W C² steps"),
+    "probabilities": (viterbi_of_probabilities, "and sums"),
 }
 
 
@@ -1170,13 +1256,14 @@ EXERCISES = {  # its check, a solution, and mistakes with a part of the hint tha
     "cached_step": (chapter_09.cached_step, cached_step_with(), CACHED_STEP),
     "spans": (chapter_11.spans, lambda labels: bio.spans(bio.mended(labels)), SPANS),
     "align": (chapter_11.align, align_with(), ALIGN),
-    "f1": (chapter_11.f1, f1_of, F1),
+    "viterbi": (chapter_11.viterbi, viterbi_with(), VITERBI),
     "smoothed": (chapter_12.smoothed, smoothed_with(), SMOOTHED),
     "chrf": (chapter_12.chrf, chrf_with(), CHRF),
     "beam_step": (chapter_12.beam_step, beam_step_with(), BEAM_STEP),
     "gradient": (chapter_10.gradient, graded, GRADIENT),
     "fitted_temperature": (chapter_10.temperature, temperature_by(WIDE), FITTED_TEMPERATURE),
     "adapter": (chapter_10.adapter, adapted, ADAPTER),
+    "nearest_adapter": (chapter_10.nearest_adapter, nearest_with(), NEAREST_ADAPTER),
 }
 
 
@@ -1184,6 +1271,18 @@ EXERCISES = {  # its check, a solution, and mistakes with a part of the hint tha
 def test_the_solution_passes(name, capsys):
     check, solution, _ = EXERCISES[name]
     assert check(solution) is True, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", [tuple, np.array, lambda path: [np.int64(label) for label in path]])
+def test_labels_may_be_a_list_or_an_array(form, capsys):
+    assert chapter_11.viterbi(viterbi_with(walk=form)) is True, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "factors", [lambda U, S, V: (U, S[:, None] * V), lambda U, S, V: (U * S**0.5, (V.T * S**0.5).T)]
+)
+def test_the_singular_values_may_stand_in_either_factor(factors, capsys):
+    assert chapter_10.nearest_adapter(nearest_with(factors)) is True, capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", EXERCISES)

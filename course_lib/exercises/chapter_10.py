@@ -183,3 +183,69 @@ adapter = Exercise(
         "W += … writes into the array that was handed in; W + … makes a new one.",
     ),
 )
+
+
+# 4. The nearest adapter: a change (D, E), R → A (D, R), B (R, E)
+
+_OUTER = np.outer([1.0, 2.0, -1.0, 0.0, 3.0], [2.0, 0.0, 1.0, -1.0])
+_CHANGES = _rng.normal(size=(6, 4)), _rng.normal(size=(4, 7))
+
+
+def _nearest(answer, change, rank):
+    with np.errstate(all="ignore"):
+        A, B = answer(change.copy(), rank)
+    return np.asarray(A), np.asarray(B)
+
+
+def _product(answer, change, rank):
+    A, B = _nearest(answer, change, rank)
+    return A @ B
+
+
+def _is_nearest(answer, change, rank):
+    left_out = np.linalg.svd(change, compute_uv=False)[rank:]
+    return close(np.sum((change - _product(answer, change, rank)) ** 2), np.sum(left_out**2), 1e-4)
+
+
+def _leaves_the_change(answer):
+    change = _CHANGES[0].copy()
+    answer(change, 2)
+    return np.array_equal(change, _CHANGES[0])
+
+
+nearest_adapter = Exercise(
+    Property(
+        "A is (D, R) and B is (R, E)",
+        lambda answer: all(
+            [part.shape for part in _nearest(answer, change, rank)] == [(len(change), rank), (rank, change.shape[1])]
+            for change in _CHANGES
+            for rank in (1, 2, 4)
+        ),
+        "Two matrices. Of three factors U, S, Vᵀ, keep R columns of U and R rows of Vᵀ, and put S into one of them.",
+    ),
+    Property(
+        "the outer product of two vectors is given back at rank 1",
+        lambda answer: close(_product(answer, _OUTER, 1), _OUTER),
+        "The singular values go in once, the largest first, and nothing is centred. np.linalg.svd returns Vᵀ, not V.",
+    ),
+    Property(
+        "at full rank, the product is the change",
+        lambda answer: all(close(_product(answer, change, 4), change) for change in _CHANGES),
+        "Each of the R components has its own column of A and its own row of B, and its own singular value.",
+    ),
+    Property(
+        "the squared error is the sum of the squared singular values that are left out",
+        lambda answer: all(_is_nearest(answer, change, rank) for change in _CHANGES for rank in (1, 2, 3)),
+        "None of that rank has a smaller error (Eckart and Young, 1936): keep the R largest singular values.",
+    ),
+    Property(
+        "where nothing has changed, the product is zero",
+        lambda answer: close(_product(answer, 0 * _OUTER, 2), 0 * _OUTER),
+        "All singular values are 0 then: do not divide by them, nor by the length of a vector.",
+    ),
+    Property(
+        "the change that came in is left as it was",
+        _leaves_the_change,
+        "change -= … writes into the array that was handed in; change - … makes a new one.",
+    ),
+)

@@ -1,6 +1,9 @@
 """Checks for the exercises of chapter 11, fine-tuning for tokens."""
 
+import numpy as np
+
 from course_lib.exercises import Exercise, Property, close
+from course_lib.text import bio
 
 # 1. Spans: labels → a list of (type, start, end)
 
@@ -110,43 +113,105 @@ align = Exercise(
     ),
 )
 
-# 3. F1 by entity: for each sentence the right spans, for each sentence those predicted → a number
+# 3. Viterbi's algorithm: scores (W, C), which label may follow which (C, C), which may begin (C,) → W integers
 
-_RIGHT = [[("person", 0, 2), ("movie", 4, 5), ("person", 6, 7)]]
-_FOUND = [[("person", 0, 2), ("movie", 6, 7)]]
+_rng = np.random.default_rng(11)
+_NAMES = ["O", "B-x", "I-x", "B-y", "I-y", "B-z", "I-z"]
+_MAY = np.array([[bio.may_follow(before, name) for name in _NAMES] for before in _NAMES])
+_EXAMPLE = np.array([[-0.5, -1.0, -4.0], [-2.0, -3.0, -0.2]])
+_FREE = np.array([[-2.0, -1.0, -3.0], [-1.0, -2.0, -3.0], [-3.0, -2.0, -1.0], [-1.0, -2.0, -3.0]])
+_STEEP = -200.0 * _rng.random((20, 3, 5))
+_LONG = _rng.normal(-10.0, 1.0, (200, 7))
 
 
-f1 = Exercise(
+def _path(answer, scores, may=_MAY, begins=_MAY[0]):
+    """An answer for as many labels as there are scores of."""
+    labels = scores.shape[1]
+    with np.errstate(all="ignore"):
+        return np.asarray(answer(scores.copy(), may[:labels, :labels].copy(), begins[:labels].copy()))
+
+
+def _are_labels(answer):
+    path = _path(answer, _EXAMPLE)
+    return path.shape == (2,) and path.dtype.kind in "iu" and path.min() >= 0 and path.max() < 3
+
+
+def _keeps_to_what_may_be(answer):
+    paths = [_path(answer, scores) for scores in _STEEP]
+    return all(_MAY[0][path[0]] and _MAY[path[:-1], path[1:]].all() for path in paths)
+
+
+def _table():
+    """Random scores of up to five words and four labels, and random rules that one sequence or more keeps."""
+    words, labels = _rng.integers(2, 6), 4
+    may, begins = _rng.random((labels, labels)) < 0.4, _rng.random(labels) < 0.4
+    path = _rng.integers(labels, size=words)
+    may[path[:-1], path[1:]] = begins[path[0]] = True
+    return _rng.normal(-2.0, 1.0, (words, labels)), may, begins
+
+
+_TABLES = [_table() for _ in range(20)]
+
+
+def _best(scores, may, begins):
+    """The best sequence that may be: each is tried."""
+    words, labels = scores.shape
+    paths = np.indices((labels,) * words).reshape(words, -1)
+    sums = scores[np.arange(words)[:, None], paths].sum(axis=0)
+    valid = begins[paths[0]] & may[paths[:-1], paths[1:]].all(axis=0)
+    return paths[:, np.where(valid, sums, -np.inf).argmax()]
+
+
+def _leaves_its_input(answer):
+    given = [_EXAMPLE.copy(), _MAY[:3, :3].copy(), _MAY[0, :3].copy()]
+    answer(*given)
+    return all(np.array_equal(a, b) for a, b in zip(given, (_EXAMPLE, _MAY[:3, :3], _MAY[0, :3]), strict=True))
+
+
+viterbi = Exercise(
     Property(
-        "what is right in all is 1",
-        lambda answer: close(answer(_RIGHT, _RIGHT), 1.0),
-        "Precision and recall are both 1 then, and so is 2 P R / (P + R).",
+        "W integers, each of them a label",
+        _are_labels,
+        "For each word, the first and the last included, the number of its label from 0 to C - 1: a list or an array.",
     ),
     Property(
-        "one of three found, with two predictions, is 2/5",
-        lambda answer: close(answer(_RIGHT, _FOUND), 2 / 5),
-        "P = 1/2 and R = 1/3, so that F1 = 2 P R / (P + R) = 2/5. The type has to be right, too.",
-    ),
-    Property(
-        "half of an entity is none",
-        lambda answer: close(answer([[("person", 0, 2)]], [[("person", 0, 1)]]), 0.0),
-        "An entity counts if its start and its end are both right; parts of it do not.",
-    ),
-    Property(
-        "a span counts in its own sentence alone",
-        lambda answer: close(answer([[("person", 0, 1)], []], [[], [("person", 0, 1)]]), 0.0),
-        "Spans of different sentences may be equal triples: compare sentence by sentence.",
-    ),
-    Property(
-        "every entity counts the same, in whichever sentence",
-        lambda answer: close(
-            answer([[("x", 0, 1)], [("x", i, i + 1) for i in range(4)]], [[("x", 0, 1)], [("x", 3, 4)]]), 4 / 7
+        "of one word, the best label that may begin",
+        lambda answer: all(
+            np.array_equal(_path(answer, _FREE[:1], begins=np.array(begins)), [best])
+            for begins, best in (([True, True, True], 1), ([True, False, True], 0), ([False, False, True], 2))
         ),
-        "Add up the counts over all sentences first; the mean of the sentences' F1 is another number.",
+        "s₁[y] is scores[0, y] where begins[y], and minus infinity elsewhere: 0 is more than any log-probability.",
     ),
     Property(
-        "where nothing is found, F1 is 0",
-        lambda answer: close(answer(_RIGHT, [[]]), 0.0) and close(answer([[]], [[]]), 0.0),
-        "Precision is 0/0 then. 2 · both / (right + predicted) is the same F1 with one division to guard.",
+        "where everything may follow everything, the best label of each word",
+        lambda answer: np.array_equal(
+            _path(answer, _FREE, np.ones((3, 3), bool), np.array([False, True, False])), [1, 0, 2, 0]
+        ),
+        "Each word adds its own scores; begins is about the first word alone; walking back finds the last word first.",
+    ),
+    Property(
+        "no step that is forbidden, and no such beginning, however high its score",
+        _keeps_to_what_may_be,
+        "In may[a, b] a comes before b. What is forbidden gets minus infinity. Walk back along the labels you noted.",
+    ),
+    Property(
+        "the example of section 5 is B-x I-x",
+        lambda answer: np.array_equal(_path(answer, _EXAMPLE), [1, 2]),
+        "Decide nothing on the way: note for each label the best sum that ends in it, and the label before; walk back.",
+    ),
+    Property(
+        "in small random tables, the best of all sequences that may be",
+        lambda answer: all(np.array_equal(_path(answer, *table), _best(*table)) for table in _TABLES),
+        "The maximum is over the sums s of all words before, not over the scores of the one word before.",
+    ),
+    Property(
+        "what comes in is left as it was",
+        _leaves_its_input,
+        "scores[w] += … writes into the array that was handed in; put the sums into one of your own.",
+    ),
+    Property(
+        "a sentence of 200 words is no trouble",
+        lambda answer: np.array_equal(_path(answer, _LONG), list(map(_NAMES.index, bio.best_valid(_LONG, _NAMES)))),
+        "W C² steps, as only the best that ends in a label goes on, and sums, since 200 probabilities multiply to 0.",
     ),
 )
