@@ -241,6 +241,9 @@ class MultiHeadAttention(keras.layers.Layer):
 
         Returns:
             The output (B, T, D); with `return_attention` also the weights (B, N, T, S); with a cache also the new one.
+
+        Raises:
+            ValueError: if the T do not fit into the cache, as far as `position` is an integer.
         """
         mask = None if attention_mask is None else _four_axes(attention_mask)
         weights = None
@@ -252,6 +255,11 @@ class MultiHeadAttention(keras.layers.Layer):
             keys = split_heads(self.key(value), self.num_heads)  # (B, S, N, H)
             values = split_heads(self.value(value), self.num_heads)  # (B, S, N, H)
         if cache is not None and position is not None:
+            if isinstance(position, int) and position + (keys.shape[1] or 0) > cache[0].shape[1]:
+                raise ValueError(
+                    f"Expected a position and {keys.shape[1]} tokens within the cache's {cache[0].shape[1]} slots; got "
+                    f"position {position}."
+                )
             keys = ops.slice_update(cache[0], (0, position, 0, 0), keys)
             values = ops.slice_update(cache[1], (0, position, 0, 0), values)
 

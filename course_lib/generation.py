@@ -108,7 +108,7 @@ class Generator:
             The new tokens so far, without the end token: a list of integers for each row.
 
         Raises:
-            ValueError: if the model's scores are not numbers.
+            ValueError: if the model's scores are not finite.
         """
         begin, go_on = self._graphs(getattr(sampler, "num_beams", 0))
         uniform = np.zeros((len(keras.tree.flatten(inputs)[0]), places), "float32")
@@ -121,8 +121,8 @@ class Generator:
             step = int(state["step"])
             if not state["is_sound"]:
                 raise ValueError(
-                    f"Expected the model to give numbers; it gave NaN for new token {step}. See to its weights, or "
-                    f"load it with another dtype."
+                    f"Expected the model to give finite numbers; it gave NaN or infinity for new token {step}. See to "
+                    f"its weights, or load it with another dtype."
                 )
             finished = np.asarray(state["finished"])
             if every is not None or step == max_new_tokens or finished.all():
@@ -167,7 +167,7 @@ class Generator:
 def _extend(beams, state, logits, max_new_tokens, uniform, settings, end):
     """The state with one more token, chosen by logits (B, V) or (B·K, V)."""
     logits = ops.cast(logits, "float32")
-    state = state | {"is_sound": state["is_sound"] & ~ops.any(ops.isnan(logits))}
+    state = state | {"is_sound": state["is_sound"] & ops.all(ops.isfinite(ops.logsumexp(logits, axis=-1)))}
     if beams:
         return _extend_beams(state, logits, max_new_tokens, settings["length_penalty"], end)
     step, is_finished = state["step"], state["finished"]

@@ -19,7 +19,7 @@ from course_lib.generation import Generator
 from course_lib.inputs import ChecksIds, check_heads, check_ids, check_rates, check_sizes, unpack
 from course_lib.positions import PositionEmbedding
 from course_lib.preset import Preset
-from course_lib.sampling import Greedy
+from course_lib.sampling import read_sampler
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.character_pair import CharacterPairTokenizer
 from course_lib.text.prompts import GrowingText, is_seen, pad_rows, read_prompts, read_seed
@@ -320,24 +320,29 @@ class GPT2CausalLM(ChecksIds, Preset, keras.Model):
         Raises:
             ValueError: if a prompt is empty, or too long for the model with `max_new_tokens` more, or has a token id
                 outside the vocabulary; if `max_new_tokens` is below 1, a string to stop at is empty, or the seed is
-                negative; if several prompts, token ids or beams are to be streamed; or if the model gives NaN.
+                negative; if several prompts, token ids or beams are to be streamed; or if the model's scores are not
+                finite.
 
         Example:
             >>> lm.generate("Once upon a time", max_new_tokens=40, sampler=TopP(0.9, temperature=0.8), seed=0)
         """
-        config, sampler = self.backbone.config, Greedy() if sampler is None else sampler
-        rows, are_texts, is_single = read_prompts(prompts, self.tokenizer, config.max_sequence_length, max_new_tokens)
+        self.build()
+        config, sampler = self.backbone.config, read_sampler(sampler)
+        longest, hint = config.max_sequence_length, 'GPT-2 begins a new text with "<|endoftext|>".'
+        rows, are_texts, is_single = read_prompts(prompts, self.tokenizer, longest, max_new_tokens, hint)
         for row in rows:
             check_ids(np.asarray(row), config.vocabulary_size)
         stop = (stop,) if isinstance(stop, str) else tuple(stop)
         if not all(stop) or (stop and not are_texts):
             raise ValueError(f"Expected strings to stop at, none of them empty, and prompts that are text; got {stop}.")
-        if stream and not (is_single and are_texts and not hasattr(sampler, "num_beams")):
+        has_beams = hasattr(sampler, "num_beams")
+        if stream and not (is_single and are_texts and not has_beams):
             raise ValueError("Expected one prompt, a string, and a sampler without beams for a stream; got others.")
         batch = pad_rows(rows, config.max_sequence_length)
         places = -(-(batch["token_ids"].shape[1] + max_new_tokens) // 64) * 64  # few different numbers, too
         penalizes = getattr(sampler, "repetition_penalty", None) is not None
         texts = [GrowingText(self._decoder(row), stop) for row in rows] if are_texts else []
+        looks = bool(stop) and not has_beams  # until all beams have ended, another may yet be the best
         runs = self.generator.run(
             batch,
             places,
@@ -346,8 +351,8 @@ class GPT2CausalLM(ChecksIds, Preset, keras.Model):
             read_seed(seed),
             None if ignore_end else self._end_token_id,
             seen=is_seen(rows, config.vocabulary_size) if penalizes else None,
-            every=1 if stream else 8 if stop else None,
-            stopped=(lambda: np.array([text.is_stopped for text in texts])) if stop else None,
+            every=1 if stream else 8 if looks else None,
+            stopped=(lambda: np.array([text.is_stopped for text in texts])) if looks else None,
         )
         if stream:
             return texts[0].stream(runs)

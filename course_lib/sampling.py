@@ -4,6 +4,7 @@ Shapes: B batch, V vocabulary.
 """
 
 import dataclasses
+import numbers
 
 import numpy as np
 from keras import ops
@@ -87,7 +88,7 @@ class Greedy:
     repetition_penalty: float | None = None
 
     def __post_init__(self):
-        _expect("repetition_penalty", self.repetition_penalty, "above 0", lambda value: 0 < value < np.inf)
+        _expect("repetition_penalty", self.repetition_penalty, "above 0", _is_positive)
 
     @property
     def settings(self):
@@ -123,14 +124,14 @@ class Sampler:
     repetition_penalty: float | None = None
 
     def __post_init__(self):
-        if self.temperature is None or not 0 < np.float32(self.temperature) < np.inf:
+        if self.temperature is None or not _is_positive(self.temperature):
             raise ValueError(
                 f"Expected a temperature above 0; got {self.temperature}. Greedy() takes the most likely token."
             )
         _expect("top_k", self.top_k, "an integer of 1 or more", lambda value: value >= 1 and value == int(value))
-        _expect("top_p", self.top_p, "in (0, 1]", lambda value: 0 < value <= 1)
+        _expect("top_p", self.top_p, "in (0, 1]", lambda value: _is_positive(value) and value <= 1)
         _expect("min_p", self.min_p, "in [0, 1]", lambda value: 0 <= value <= 1)
-        _expect("repetition_penalty", self.repetition_penalty, "above 0", lambda value: 0 < value < np.inf)
+        _expect("repetition_penalty", self.repetition_penalty, "above 0", _is_positive)
 
     settings = Greedy.settings
 
@@ -150,6 +151,10 @@ class Sampler:
 def _expect(name, value, expected, is_right):
     if value is not None and not is_right(value):
         raise ValueError(f"Expected {name} {expected}; got {value}.")
+
+
+def _is_positive(value):
+    return np.finfo("float32").tiny <= np.float32(value) < np.inf  # as the loop, which computes in float32, reads it
 
 
 class TopK(Sampler):
@@ -207,15 +212,32 @@ class BeamSearch:
     length_penalty: float = 1.0
 
     def __post_init__(self):
-        _expect(
-            "num_beams", self.num_beams, "an integer of 1 or more", lambda value: value >= 1 and value == int(value)
-        )
+        is_count = isinstance(self.num_beams, numbers.Integral) and self.num_beams >= 1
+        _expect("num_beams", self.num_beams, "an integer of 1 or more", lambda value: is_count)
         _expect("length_penalty", self.length_penalty, "to be a finite number", np.isfinite)
 
     @property
     def settings(self):
         """What is set, as for `Greedy`, but the number of beams, for which a loop is compiled."""
         return {"length_penalty": np.asarray(self.length_penalty, "float32")}
+
+
+def read_sampler(sampler):
+    """The sampler of a generation.
+
+    Args:
+        sampler: a `Greedy`, `Sampler` or `BeamSearch`, or None.
+
+    Returns:
+        The same; a `Greedy` for None.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    sampler = Greedy() if sampler is None else sampler
+    if not isinstance(sampler, Greedy | Sampler | BeamSearch):
+        raise ValueError(f"Expected a sampler, such as Greedy() or TopP(0.9); got {sampler!r}.")
+    return sampler
 
 
 def _probabilities(logits, seen, settings):

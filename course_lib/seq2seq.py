@@ -17,7 +17,7 @@ from course_lib.generation import Generator
 from course_lib.inputs import check_heads, check_ids, check_rates, check_sizes, unpack
 from course_lib.positions import SinePositionEncoding
 from course_lib.preset import Preset
-from course_lib.sampling import Greedy
+from course_lib.sampling import read_sampler
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.prompts import pad_rows, read_prompts, read_seed
 from course_lib.transformer import Encoder, activation_function
@@ -278,9 +278,10 @@ class Seq2Seq(Preset, keras.Model):
 
         Raises:
             ValueError: if a source is empty, or has a token id outside the vocabulary; if `max_new_tokens` is below 1,
-                or the seed is negative; or if the model gives NaN.
+                or the seed is negative; or if the model's scores are not finite.
         """
-        config, sampler = self.config, Greedy() if sampler is None else sampler
+        self.build()
+        config, sampler = self.config, read_sampler(sampler)
         rows, are_texts, is_single = read_prompts(sources, self.tokenizer, sys.maxsize, max_new_tokens)
         for row in rows:
             check_ids(np.asarray(row), config.vocabulary_size)

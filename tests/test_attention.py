@@ -257,6 +257,11 @@ def test_step_by_step_with_a_cache_equals_all_at_once(chunks, as_tensor, return_
     assert np.all(to_numpy(cache[0])[:, 5:] == 0) and cache[0].shape == (3, 7, 2, 4)
 
 
+def test_what_does_not_fit_into_the_cache_is_refused():
+    with pytest.raises(ValueError, match=r"position and 5 tokens within the cache's 7 slots; got position 3"):
+        LAYER(X, cache=empty_cache(7), position=3)
+
+
 def test_one_compiled_step_serves_every_position():
     class Step(keras.Model):
         def call(self, inputs):

@@ -219,9 +219,10 @@ def test_weights_may_change_and_few_things_are_compiled_again():
 @pytest.mark.parametrize("sampler", [Greedy(), Sampler(), BeamSearch(2)], ids=repr)
 def test_scores_that_are_no_numbers_are_an_error(sampler):
     tables = TABLES.copy()
-    tables[3] = np.nan  # which greedy search meets after the first new token
-    with pytest.raises(ValueError, match=r"model to give numbers; it gave NaN for new token \d"):
-        Language(tables).run([[1, 2]], sampler=sampler, end=None)
+    for value in (np.nan, np.inf, -np.inf):
+        tables[3] = value  # which greedy search meets after the first new token
+        with pytest.raises(ValueError, match=r"finite numbers; it gave NaN or infinity for new token \d"):
+            Language(tables).run([[1, 2]], sampler=sampler, end=None)
 
 
 # Texts
@@ -286,7 +287,7 @@ def test_prompts_are_strings_or_ids_one_or_many():
     ("arguments", "message"),
     [
         (([], TOKENIZER, 20, 5), r"at least one prompt; got none"),
-        (("", TOKENIZER, 20, 5), r"at least one token; prompt 0 has none\. .* begins a new text"),
+        (("", TOKENIZER, 20, 5, "So there."), r"at least one token; prompt 0 has none\. So there\."),
         ((["a", ""], TOKENIZER, 20, 5), r"at least one token; prompt 1 has none"),
         (([[1], []], None, 20, 5), r"at least one token; prompt 1 has none"),
         (([[1], [1] * 16], None, 20, 5), r"5 new tokens within the model's 20 positions; prompt 1 has 16 tokens"),

@@ -388,6 +388,22 @@ def test_stop_strings_and_the_end_token(lm):
         lm.backbone.tokenizer.end_token_id = end
 
 
+def test_a_beam_that_loses_stops_nothing(lm):
+    for prompt in PROMPTS:
+        text, early = (lm.generate(prompt, length, BeamSearch(3), ignore_end=True) for length in (20, 8))
+        for stop in [*sorted(set(early) - set(text)), text[3:6]]:
+            assert lm.generate(prompt, 20, BeamSearch(3), stop=stop, ignore_end=True) == text.partition(stop)[0]
+
+
+def test_a_model_builds_itself_before_it_generates():
+    assert len(GPT2CausalLM(GPT2(config())).generate([1, 2], 3, ignore_end=True)) == 3
+
+
+def test_numbers_may_be_numpys(lm):
+    expected = lm.generate(PROMPTS[0], 4, Sampler(2.0), seed=3)
+    assert lm.generate(PROMPTS[0], np.int64(4), Sampler(2.0), seed=np.int64(3)) == expected
+
+
 def test_a_seed_settles_what_is_drawn(lm):
     draw = [lm.generate(PROMPTS[0], 8, Sampler(2.0), seed=seed) for seed in (1, 1, 2)]
     assert draw[0] == draw[1] != draw[2]
@@ -428,7 +444,7 @@ def test_a_changed_model_generates_anew():
     for weight in model.weights:
         if weight.dtype == "float32":
             weight.assign(to_numpy(weight) * np.nan)
-    with pytest.raises(ValueError, match=r"model to give numbers; it gave NaN for new token 1"):
+    with pytest.raises(ValueError, match=r"finite numbers; it gave NaN or infinity for new token 1"):
         model.generate(prompt, 4)
 
 
@@ -449,6 +465,13 @@ def test_a_changed_model_generates_anew():
         ({"stream": True, "sampler": BeamSearch()}, r"without beams for a stream"),
         ({"seed": -1}, r"a seed of 0 or more; got -1"),
         ({"seed": 0.5}, r"a seed of 0 or more; got 0.5"),
+        ({"prompts": {"token_ids": [[1]]}}, r"a string, token ids, or a list of these; got \{'token_ids'"),
+        ({"prompts": None}, r"a string, token ids, or a list of these; got None"),
+        ({"prompts": [None]}, r"a string, token ids, or a list of these; got \[None\]"),
+        ({"prompts": [[1.9, 2.9]]}, r"integer token_ids; got dtype float64"),
+        ({"prompts": [1.0, 2.0]}, r"integer token_ids; got dtype float64"),
+        ({"sampler": "greedy"}, r"a sampler, such as Greedy\(\) or TopP\(0.9\); got 'greedy'"),
+        ({"sampler": Greedy}, r"a sampler, such as Greedy\(\)"),
     ],
 )
 def test_what_cannot_be_generated_is_refused_before_any_work(lm, monkeypatch, arguments, message):

@@ -65,6 +65,13 @@ def test_what_it_refuses(model):
     for stride in (0, 9):
         with pytest.raises(ValueError, match="from 1 to 8"):
             token_losses(model, [[1]], stride)
+    for document, message in (
+        ([1, -3, 5], r"from 0 to 19; got \[-3\]"),
+        ([1, 25], r"got \[25\]"),
+        ([1.7], "dtype float64"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            token_losses(model, [[2], document])
     endless = GPT2CausalLM(GPT2(dataclasses.replace(CONFIG, end_token_id=-1)))
     with pytest.raises(ValueError, match="has none"):
         token_losses(endless, [[1]])

@@ -369,6 +369,10 @@ def test_each_source_gives_what_it_gives_alone(translator, sampler):
     assert together == [translator.generate(source, 8, sampler, seed=5 + row) for row, source in enumerate(SOURCES)]
 
 
+def test_a_model_builds_itself_before_it_generates():
+    assert len(Seq2Seq(config(), None).generate([1, 2], 3)) <= 3
+
+
 def test_as_many_beams_as_there_are_targets_find_the_best_of_all():
     """By brute force over all targets of at most three tokens, of a vocabulary of four."""
     small = Seq2Seq(config(vocabulary_size=4, num_layers=1))

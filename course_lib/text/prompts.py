@@ -6,8 +6,10 @@ import numpy as np
 
 from course_lib.text.packing import pad
 
+_ROWS = list | tuple | np.ndarray
 
-def read_prompts(prompts, tokenizer, longest, max_new_tokens):
+
+def read_prompts(prompts, tokenizer, longest, max_new_tokens, if_empty=""):
     """The token ids of prompts, checked before any work.
 
     Args:
@@ -15,32 +17,34 @@ def read_prompts(prompts, tokenizer, longest, max_new_tokens):
         tokenizer: with `encode`, for strings.
         longest: how many tokens a text may have, the new ones included.
         max_new_tokens: how many new ones there may be.
+        if_empty: what else to say of an empty prompt.
 
     Returns:
-        A list of lists of integers; whether the prompts were strings; and whether there was but one, not in a list.
+        A list of lists of integers, or of what stands in their place; whether the prompts were strings; and whether
+        there was but one, not in a list.
 
     Raises:
-        ValueError: if there is no prompt, one is empty or too long, strings and ids are mixed, there is no tokenizer
-            for strings, or `max_new_tokens` is not an integer of 1 or more.
+        ValueError: if there is no prompt, one is empty or too long or of another type, strings and ids are mixed, there
+            is no tokenizer for strings, or `max_new_tokens` is not an integer of 1 or more.
     """
-    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+    if not isinstance(max_new_tokens, numbers.Integral) or max_new_tokens < 1:
         raise ValueError(f"Expected max_new_tokens to be an integer of 1 or more; got {max_new_tokens!r}.")
-    is_single = isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], numbers.Integral))
-    prompts = [prompts] if is_single else list(prompts)
-    if not prompts:
+    of_numbers = isinstance(prompts, _ROWS) and len(prompts) > 0 and isinstance(prompts[0], numbers.Number)
+    is_single = isinstance(prompts, str) or of_numbers
+    prompts = [prompts] if is_single else prompts
+    if not isinstance(prompts, _ROWS) or not all(isinstance(prompt, str | _ROWS) for prompt in prompts):
+        raise ValueError(f"Expected a string, token ids, or a list of these; got {prompts!r:.80}.")
+    if len(prompts) == 0:
         raise ValueError("Expected at least one prompt; got none.")
     are_texts = isinstance(prompts[0], str)
     if any(isinstance(prompt, str) != are_texts for prompt in prompts):
         raise ValueError("Expected prompts that are all strings or all token ids; got both.")
     if are_texts and tokenizer is None:
         raise ValueError("Expected token ids, since this model has no tokenizer; got a string.")
-    rows = [tokenizer.encode(prompt) if are_texts else [int(token) for token in prompt] for prompt in prompts]
+    rows = [tokenizer.encode(prompt) if are_texts else np.asarray(prompt).tolist() for prompt in prompts]
     for index, row in enumerate(rows):
         if not row:
-            raise ValueError(
-                f"Expected prompts of at least one token; prompt {index} has none. "
-                'GPT-2 begins a new text with "<|endoftext|>".'
-            )
+            raise ValueError(f"Expected prompts of at least one token; prompt {index} has none. {if_empty}".rstrip())
         if len(row) + max_new_tokens > longest:
             raise ValueError(
                 f"Expected a prompt and {max_new_tokens} new tokens within the model's {longest} positions; prompt "
@@ -62,9 +66,9 @@ def read_seed(seed):
         ValueError: if it is no integer, or negative.
     """
     seed = int(np.random.randint(2**31)) if seed is None else seed
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(seed, numbers.Integral) or seed < 0:
         raise ValueError(f"Expected a seed of 0 or more; got {seed!r}.")
-    return seed
+    return int(seed)
 
 
 def pad_rows(rows, longest):

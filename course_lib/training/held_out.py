@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from course_lib.inputs import check_ids
+
 
 def token_losses(model, documents, stride=None, batch_size=16):
     r"""What each token costs a GPT-2: $-\log p$, in nats.
@@ -29,13 +31,17 @@ def token_losses(model, documents, stride=None, batch_size=16):
         A list of n float32 arrays, each with one entry more than the document has tokens, for its end token.
 
     Raises:
-        ValueError: if there is no document, the stride is outside its range, or the model has no end token.
+        ValueError: if there is no document, one has token ids outside the vocabulary, the stride is outside its range,
+            or the model has no end token.
     """
     config, documents = model.backbone.config, list(documents)
     length, end = config.max_sequence_length, config.end_token_id
     stride = max(1, length // 2) if stride is None else stride
     if not documents:
         raise ValueError("Expected at least one document; got none.")
+    for document in documents:
+        if len(document):
+            check_ids(np.asarray(document), config.vocabulary_size)
     if not 1 <= stride <= length:
         raise ValueError(f"Expected a stride from 1 to {length}, the model's length; got {stride}.")
     if end < 0:
