@@ -23,7 +23,8 @@ from course_lib.text.words import pack_words
 class _Classifier(ReadsRawTexts, ChecksIds, Preset, keras.Model):
     """A backbone, dropout, and a dense layer with an output for each of some names.
 
-    A pooler on which nothing depends is set to be not trainable, since it would have no gradient.
+    A pooler on which nothing depends is set to be not trainable, since it would have no gradient. No weight of the
+    backbone is set to be trainable.
     """
 
     def __init__(self, backbone, names, dropout, max_length, pooled=False, use_bias=True, **kwargs):
@@ -38,8 +39,8 @@ class _Classifier(ReadsRawTexts, ChecksIds, Preset, keras.Model):
         self.backbone = backbone
         self.names = tuple(names)
         self.max_length = max_length
-        if getattr(backbone, "pooler", None):
-            backbone.pooler.trainable = pooled
+        if getattr(backbone, "pooler", None) and not pooled:
+            backbone.pooler.trainable = False
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.classifier = keras.layers.Dense(
             len(names),
@@ -112,8 +113,9 @@ class TextClassifier(_Classifier):
         **kwargs: what every Keras model takes (`name`, `dtype`).
 
     Raises:
-        ValueError: if there are fewer than two classes, one twice, or one that is no string; if there is no such
-            pooling, or it makes no sense on this backbone; or if `max_length` is more than there are positions.
+        ValueError: if there are fewer than two classes, one twice, or one that is no string; if the backbone is
+            another; if there is no such pooling, or it makes no sense on this backbone; or if `max_length` is more than
+            there are positions.
 
     Example:
         >>> classifier = TextClassifier(Bert.from_preset("all-MiniLM-L6-v2"), ["negative", "positive"])
@@ -126,6 +128,8 @@ class TextClassifier(_Classifier):
     names_argument = "classes"
 
     def __init__(self, backbone, classes, pooling=None, dropout=0.1, max_length=None, **kwargs):
+        if not isinstance(backbone, Bert | GPT2):
+            raise ValueError(f"Expected a backbone, a Bert or a GPT2; got a {type(backbone).__name__}.")
         causal = isinstance(backbone, GPT2)
         pooling = pooling or ("last" if causal else "mean")
         check_pooling(backbone, pooling)

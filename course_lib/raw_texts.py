@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from course_lib.sentence_encoder import check_lengths
-from course_lib.training.finetuning import Examples
+from course_lib.training.finetuning import Examples, check_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,18 @@ class ReadsRawTexts:
     probabilities become predictions (`_predictions`).
     """
 
-    def fit(self, x=None, y=None, batch_size=None, *, validation_data=None, shuffle=True, sample_weight=None, **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        *,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        **kwargs,
+    ):
         """Trains, as Keras's `fit` does, on raw texts too.
 
         Args:
@@ -60,6 +71,7 @@ class ReadsRawTexts:
             batch_size: B; 32 if None. Batches of raw texts hold texts of like length, and are cut to the longest.
             validation_data: a pair of x and y, or a triple with weights, likewise; or what Keras takes.
             shuffle: whether the order is another in each epoch.
+            class_weight: a dict from places of labels among the names to factors for the loss; 1 where there is none.
             sample_weight: floats (n,) for the loss.
             **kwargs: the other arguments of Keras's `fit`.
 
@@ -68,7 +80,7 @@ class ReadsRawTexts:
 
         Raises:
             ValueError: if every weight is frozen, the loss that was compiled takes probabilities, all raw texts have
-                one label, or `examples` cannot read them.
+                one label, there is no class of a class weight, or `examples` cannot read the texts.
         """
         self.build()
         if not self.trainable_weights:
@@ -79,14 +91,14 @@ class ReadsRawTexts:
         if _is_raw(x):
             seed = random.randrange(2**32) if shuffle else None  # which `keras.utils.set_random_seed` decides
             x, y = self._labelled(x, y, sample_weight, batch_size, seed), None
-            found = np.unique(x.labels[x.weights > 0])
-            if len(found) < 2:
-                raise ValueError(
-                    f"Expected texts of at least two labels to learn from; got only {[self.names[i] for i in found]}."
-                )
-            batch_size, shuffle, sample_weight = None, False, None  # all of which `Examples` sees to
-        more = {"validation_data": validation_data, "shuffle": shuffle, "sample_weight": sample_weight}
-        return super().fit(x, y, batch_size, **more, **kwargs)
+            if class_weight:
+                factors = np.ones(len(self.names), "float32")
+                factors[self._places(class_weight)] = list(class_weight.values())
+                x.weights = x.weights * factors[x.labels]
+            check_labels(x, self.names)
+            batch_size, shuffle, class_weight, sample_weight = None, False, None, None  # which `Examples` sees to
+        more = {"validation_data": validation_data, "shuffle": shuffle}
+        return super().fit(x, y, batch_size, class_weight=class_weight, sample_weight=sample_weight, **more, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, *, sample_weight=None, **kwargs):
         """Measures the loss and what else was compiled, as Keras's `evaluate` does, on raw texts too.
@@ -121,12 +133,18 @@ class ReadsRawTexts:
             `max_length` cut off have none. Otherwise the logits, as an array.
 
         Raises:
-            ValueError: if `examples` cannot read the texts.
+            ValueError: if `examples` cannot read the texts, or the logits of raw texts are no finite numbers.
         """
         if not _is_raw(x):
             return super().predict(x, batch_size, **kwargs)
         examples = self.examples(x, batch_size=batch_size)
         logits = examples.in_order(super().predict(examples, **kwargs)).astype("float64")
+        unsound = np.flatnonzero(~np.isfinite(logits).reshape(len(logits), -1).all(axis=1))
+        if len(unsound):
+            raise ValueError(
+                f"Expected the model to give numbers; it gave NaN or infinity for the texts at {unsound[:5].tolist()}. "
+                f"See to its weights, or load it with another dtype."
+            )
         probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
         probabilities /= probabilities.sum(axis=-1, keepdims=True)
         return self._predictions(probabilities, examples.weights)
@@ -147,7 +165,8 @@ class ReadsRawTexts:
 
         Raises:
             ValueError: if the backbone has no tokenizer; there is no text, or one is no string, is empty, or has more
-                tokens than the backbone has positions; or the labels are not as many, or not among the names.
+                tokens than the backbone has positions; or the labels are not as many, or not among the names; or the
+                weights are not as many.
         """
         if self.backbone.tokenizer is None:
             raise ValueError("Expected a backbone with a tokenizer, to read raw texts; this one has none.")
@@ -160,7 +179,10 @@ class ReadsRawTexts:
             raise ValueError(f"Expected a label for each of {len(x)} texts; got {len(y)}.")
         labels, weights = self._targets(x, y, inputs)
         if sample_weight is not None:
-            weights = weights * np.reshape(np.asarray(sample_weight, "float32"), (-1,) + (1,) * (weights.ndim - 1))
+            of_texts = np.asarray(sample_weight, "float32")
+            if of_texts.shape != (len(x),):
+                raise ValueError(f"Expected a weight for each of {len(x)} texts; got the shape {of_texts.shape}.")
+            weights = weights * of_texts.reshape((-1,) + (1,) * (weights.ndim - 1))
         return Examples(inputs, labels, weights, batch_size or 32, seed)
 
     def _labelled(self, x, y=None, *arguments, **kwargs):
@@ -183,8 +205,9 @@ def _is_raw(x):
 
 
 def _check_loss(loss):
-    takes_logits = True
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+    takes_logits = loss is not keras.losses.sparse_categorical_crossentropy
     if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
         takes_logits = loss.get_config().get("from_logits", True)
-    if not takes_logits or loss == "sparse_categorical_crossentropy":
+    if not takes_logits:
         raise ValueError("Expected a loss of logits, such as course_lib.objectives.CrossEntropy(); this one is not.")

@@ -1,5 +1,7 @@
 """How much of a backbone learns: what freezing, adapters and rates by depth leave as it was, and what they move."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -63,6 +65,33 @@ def test_what_cannot_be_frozen():
     enable_lora(model.backbone, 2)
     with pytest.raises(ValueError, match="freeze it before enable_lora"):
         freeze(model.backbone, 1)
+
+
+@pytest.mark.one_backend
+def test_adapters_are_where_they_are_asked_for_and_as_strong():
+    model = classifier()
+    enable_lora(model.backbone, 2, alpha=6, projections=("key", "output_projection"))
+    for block in model.backbone.encoder.blocks:
+        projections = {name: getattr(block.attention, name) for name in ("query", "key", "value", "output_projection")}
+        assert [name for name, layer in projections.items() if layer.lora_enabled] == ["key", "output_projection"]
+        layer = block.attention.key
+        kernel, a = to_numpy(layer.kernel), to_numpy(layer.lora_kernel_a)
+        layer.lora_kernel_b.assign(b := np.ones(layer.lora_kernel_b.shape, "float32"))
+        same(layer.kernel, kernel + 6 / 2 * a @ b)
+
+
+@pytest.mark.one_backend
+def test_what_is_refused_is_left_as_it_was():
+    model = classifier()
+    learning = len(model.trainable_weights)
+    for projections in (("querry",), ("query", "values"), "query", "", ("key", "key")):
+        with pytest.raises(ValueError, match=f"different projections of .*; got {re.escape(repr(projections))}"):
+            enable_lora(model.backbone, 2, projections=projections)
+    for refused in (lambda: enable_lora(model, 2), lambda: freeze(model, 1)):
+        with pytest.raises(ValueError, match="a Bert or a GPT2; got a TextClassifier"):
+            refused()
+    assert len(model.trainable_weights) == learning
+    enable_lora(model.backbone, 2)
 
 
 @pytest.mark.parametrize("on", [Bert, GPT2])

@@ -115,6 +115,38 @@ def test_a_score_chooses_the_epoch():
     np.testing.assert_allclose(logits_of(model, validation), seen[1], atol=1e-5)
 
 
+FEW = Examples({name: array[:8] for name, array in INPUTS.items()}, LABELS[:8])
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("patience", "count"), [(0, 3), (2, 4), (None, 5)])
+def test_patience_ends_training_early(patience, count):
+    scores = iter([1.0, 3.0, 2.0, 2.0, 2.0])
+    found = fine_tune(classifier(), FEW, FEW, 1e-2, 5, patience=patience, score=lambda: next(scores))
+    assert len(found) == count
+
+
+@pytest.mark.one_backend
+def test_what_is_asked_of_the_optimizer_reaches_it():
+    distances = []
+    for layer_decay in (1.0, 0.1):
+        model = classifier()
+        model.build()
+        before = to_numpy(model.backbone.token_embedding.embeddings)
+        fine_tune(model, FEW, FEW, 1e-2, 1, weight_decay=0.3, layer_decay=layer_decay)
+        distances.append(np.abs(to_numpy(model.backbone.token_embedding.embeddings) - before).max())
+        assert model.optimizer.weight_decay == 0.3 and model.optimizer.global_clipnorm == 1
+    np.testing.assert_allclose(distances[1], distances[0] * 0.1**2, rtol=1e-2)  # the embeddings are below one block
+
+
+@pytest.mark.one_backend
+def test_raw_texts_of_one_label_are_refused():
+    model = classifier()
+    model.backbone.tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"ab"])
+    with pytest.raises(ValueError, match=r"at least two labels to learn from; got only \['with'\]"):
+        fine_tune(model, (["a", "b"], ["with", "with"]), (["a", "b"], ["with", "without"]), 1e-2, 1)
+
+
 def test_raw_texts_are_fine_tuned_on_as_their_examples_are():
     tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"])
     texts, names = ["a b", "c", "d a", "e f g", "a"] * 3, ["with", "without", "with", "without", "with"] * 3

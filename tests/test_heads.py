@@ -7,11 +7,21 @@ import numpy as np
 import pytest
 from layer_checks import TOKENS, LayerChecks, compiled, config_tells, randomize, same, to_numpy
 
-from course_lib import GPT2, Bert, BertConfig, BytePairTokenizer, GPT2Config, TokenClassifier, WordPieceTokenizer
+from course_lib import (
+    GPT2,
+    Bert,
+    BertConfig,
+    BytePairTokenizer,
+    GPT2CausalLM,
+    GPT2Config,
+    TokenClassifier,
+    WordPieceTokenizer,
+)
 from course_lib.heads import TextClassifier
 from course_lib.objectives import CrossEntropy
 from course_lib.sentence_encoder import POOLINGS, pool
 from course_lib.text.words import pack_words
+from course_lib.training.adaptation import enable_lora
 from course_lib.training.optimizers import AdamW
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklm", "##n", "##o"]
@@ -92,6 +102,32 @@ def test_a_token_classifier_scores_words_by_their_first_pieces():
     same(model(TOKENS | {"word_positions": positions}), np.take_along_axis(at_all, positions[..., None], axis=1))
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize("head", [TextClassifier, TokenClassifier])
+def test_in_training_the_vectors_before_the_head_are_dropped_out(head):
+    model = head(bert(), ["bad", "good"], dropout=0.9)
+    same(model(TOKENS, training=False), model(TOKENS))
+    assert np.abs(to_numpy(model(TOKENS, training=True)) - to_numpy(model(TOKENS))).max() > 1e-4
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("pooling", ["pooled", "mean"])
+def test_a_head_lets_nothing_learn_that_was_frozen(pooling):
+    backbone = bert()
+    backbone.build()
+    backbone.trainable = False
+    model = TextClassifier(backbone, ["bad", "good"], pooling)
+    model.build()
+    assert list(map(id, model.trainable_weights)) == list(map(id, model.classifier.weights))
+    adapted = bert()
+    enable_lora(adapted, 2)
+    learning = len(adapted.trainable_weights)
+    TextClassifier(adapted, ["bad", "good"], pooling)
+    assert len(adapted.trainable_weights) == learning
+    free = bert()
+    assert TextClassifier(free, ["bad", "good"], pooling).backbone.pooler.trainable == (pooling == "pooled")
+
+
 # Strings
 
 
@@ -167,6 +203,36 @@ def test_strings_give_what_their_arrays_give():
     np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("make", [for_texts, for_words])
+def test_weights_of_classes_are_weights_of_what_has_them(make):
+    """Of texts as in Keras, of words likewise; beside weights of texts they are factors."""
+    data = (TEXTS, CLASSES) if make is for_texts else (SENTENCES, LABELS)
+    factors, of_texts = {1: 5.0}, np.linspace(0, 2, len(TEXTS))
+    losses = []
+    for given in ({"class_weight": factors}, {"class_weight": factors, "sample_weight": of_texts}):
+        losses.append(make().fit(*data, 12, shuffle=False, verbose=0, **given).history["loss"])
+        model = make()
+        arrays = model.examples(*data, given.get("sample_weight"), batch_size=12)
+        weights = np.where(arrays.labels == 1, 5, 1) * arrays.weights
+        losses.append(model.fit(arrays.inputs, arrays.labels, 12, sample_weight=weights, verbose=0).history["loss"])
+    np.testing.assert_allclose(losses[::2], losses[1::2], rtol=1e-5)
+    assert abs(losses[0][0] - losses[2][0]) > 1e-4
+    if make is for_texts:
+        arrays = model.backbone.tokenizer(TEXTS), np.array([["without", "with"].index(name) for name in CLASSES])
+        by_keras = make().fit(*arrays, 12, class_weight=factors, verbose=0).history["loss"]
+        np.testing.assert_allclose(losses[0], by_keras, rtol=1e-5)
+
+
+@pytest.mark.one_backend
+def test_weights_of_nothing_are_refused():
+    for model, data in ((for_texts(), (TEXTS, CLASSES)), (for_words(), (SENTENCES, LABELS))):
+        for weights, shape in ((np.ones(11), r"\(11,\)"), (np.ones((12, 3)), r"\(12, 3\)"), (1.0, r"\(\)")):
+            with pytest.raises(ValueError, match=f"a weight for each of 12 texts; got the shape {shape}"):
+                model.fit(*data, sample_weight=weights, verbose=0)
+        with pytest.raises(ValueError, match=r"labels of .*; got \[2\]"):
+            model.fit(*data, class_weight={0: 1.0, 2: 5.0}, verbose=0)
+
+
 @pytest.mark.one_backend
 def test_the_order_is_that_of_the_seed(monkeypatch):
     seen = []
@@ -227,6 +293,9 @@ def test_what_no_classifier_is_made_of():
             TextClassifier(bert(), ["a", "b"], max_length=length)
     with pytest.raises(ValueError, match="Expected a Bert, .*; got a GPT2"):
         TokenClassifier(gpt2(), ["O", "B-dog"])
+    for backbone, name in ((GPT2CausalLM(gpt2()), "GPT2CausalLM"), ("bert-mini", "str")):
+        with pytest.raises(ValueError, match=f"a Bert or a GPT2; got a {name}"):
+            TextClassifier(backbone, ["a", "b"])
 
 
 @pytest.mark.one_backend
@@ -282,6 +351,18 @@ def test_predicting_and_measuring_refuse_likewise():
 
 
 @pytest.mark.one_backend
+def test_what_is_no_number_predicts_nothing():
+    for model, texts in ((for_texts(), ["a b", "m", "b"]), (for_words(), [["a", "b"], ["m"], ["b"]])):
+        model.build()
+        embeddings = model.backbone.token_embedding.embeddings
+        table = to_numpy(embeddings).copy()
+        table[WORDS.index("m")] = np.nan
+        embeddings.assign(table)
+        with pytest.raises(ValueError, match=r"it gave NaN or infinity for the texts at \[1\]"):
+            model.predict(texts, verbose=0)
+
+
+@pytest.mark.one_backend
 def test_a_frozen_model_is_not_asked_to_learn():
     model = for_texts()
     model.trainable = False
@@ -291,7 +372,15 @@ def test_a_frozen_model_is_not_asked_to_learn():
 
 
 @pytest.mark.one_backend
-@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", keras.losses.SparseCategoricalCrossentropy()])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sparse_categorical_crossentropy",
+        "SparseCategoricalCrossentropy",
+        keras.losses.sparse_categorical_crossentropy,
+        keras.losses.SparseCategoricalCrossentropy(),
+    ],
+)
 def test_a_loss_of_probabilities_is_refused(loss):
     model = for_texts()
     model.compile("adam", loss)

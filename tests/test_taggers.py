@@ -69,6 +69,10 @@ def test_a_random_field_gives_valid_labels():
     assert CRFTagger(words, labels)([("b", "c"), ()]) == [["B-x", "I-x"], []]
 
 
-def test_a_random_field_needs_a_label_for_each_word():
-    with pytest.raises(ValueError):
-        CRFTagger([("a", "b")], [("O",)])
+@pytest.mark.parametrize("tagger", [DictionaryTagger, CRFTagger])
+def test_a_tagger_needs_a_label_for_each_word(tagger):
+    for names in (("O",), ("O", "B-x", "I-x")):
+        with pytest.raises(ValueError, match=f"each word; sentence 1 has 2 words and {len(names)} labels"):
+            tagger([("a",), ("a", "b")], [("O",), names])
+    with pytest.raises(ValueError, match="labels for each of 2 sentences; got 1"):
+        tagger([("a",), ("a", "b")], [("O",)])

@@ -6,13 +6,15 @@ import json
 import keras
 import numpy as np
 import pytest
+from layer_checks import randomize
 
 from course_lib import objectives
 from course_lib.data import assets, interface
+from course_lib.sampling import Greedy
 from course_lib.seq2seq import Seq2Seq, Seq2SeqConfig, teacher_forcing
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.training.experiments import translation
-from course_lib.training.translation import Checkpoints, Pairs, nearest
+from course_lib.training.translation import Checkpoints, Pairs, nearest, translate
 
 SOURCES = ["a b", "a longer text " * 4, "one two three", "c d", "x", "an even longer text than that " * 3]
 TARGETS = ["b a", "text", "three two one " * 5, "d c", "y z", "longest"]
@@ -63,6 +65,18 @@ def test_a_model_learns_from_pairs_and_its_checkpoints_have_a_mean(tokenizer):
     for mean, before, last in zip(kept.mean(), *seen[1:], strict=True):
         assert np.allclose(mean, (before + last) / 2)
     assert any(np.abs(before - last).max() > 1e-4 for before, last in zip(*seen[1:], strict=True))
+
+
+@pytest.mark.one_backend
+def test_translations_come_in_the_order_of_the_sources(tokenizer):
+    keras.utils.set_random_seed(0)
+    model = Seq2Seq(Seq2SeqConfig(tokenizer.vocabulary_size, 1, 2, 16, dropout=0.0, norm_first=True), tokenizer)
+    model.build()
+    randomize(model)
+    sources = ["a longer text", "x", "c d"]
+    expected = [model.generate(source, 4, Greedy()) for source in sources]
+    assert len(set(expected)) == 3
+    assert translate(model, sources, 4, Greedy(), batch_size=2) == expected
 
 
 @pytest.mark.one_backend

@@ -18,9 +18,10 @@ def scores(answers, references, tokenize="13a", resamples=1000):
         resamples: of the sentences, for the intervals.
 
     Returns:
-        A dict: `bleu` and `chrf`, from 0 to 100; `bleu_interval` and `chrf_interval`, each two numbers, between which
-        95 % of the resamples are (Koehn, 2004, https://aclanthology.org/W04-3250); `exact`, the share of answers
-        that are their references; and `signatures`, two strings that say how it was counted.
+        A dict: `bleu` and `chrf`, from 0 to 100; `bleu_interval` and `chrf_interval`, each two numbers: the mean of the
+        resamples, less and plus half the width of what the middle 95 % of them span, which is how sacrebleu reports
+        it (Koehn, 2004, https://aclanthology.org/W04-3250); `exact`, the share of answers that are their references;
+        and `signatures`, two strings that say how it was counted.
 
     Raises:
         ValueError: if there are more or fewer answers than references, or none.

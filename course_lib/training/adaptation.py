@@ -8,6 +8,11 @@ import tempfile
 
 import keras
 
+from course_lib.bert import Bert
+from course_lib.gpt2 import GPT2
+
+_PROJECTIONS = ("query", "key", "value", "output_projection")
+
 
 def freeze(backbone, layers):
     """Lets the embeddings and the lowest blocks learn no more, and those above them learn.
@@ -19,8 +24,8 @@ def freeze(backbone, layers):
         layers: how many blocks, counted from below; with 0, the embeddings alone.
 
     Raises:
-        ValueError: if there are not so many blocks, or the backbone has low-rank adapters, whose kernels would learn
-            again.
+        ValueError: if the backbone is another, there are not so many blocks, or there are low-rank adapters, whose
+            kernels would learn again.
     """
     embeddings, blocks = _parts(backbone)
     if not 0 <= layers <= len(blocks):
@@ -46,16 +51,20 @@ def enable_lora(backbone, rank, alpha=None, projections=("query", "value")):
         projections: which of each block's "query", "key", "value" and "output_projection" have adapters.
 
     Raises:
-        ValueError: if the rank is not positive, or there are adapters already.
+        ValueError: if the backbone is another, the rank is not positive, there is no such projection or it is named
+            twice, or there are adapters already. Nothing is changed then.
     """
     if rank < 1:
         raise ValueError(f"Expected a rank of at least 1; got {rank}.")
+    if isinstance(projections, str) or {*projections} - {*_PROJECTIONS} or len({*projections}) < len(projections):
+        raise ValueError(f"Expected a sequence of different projections of {_PROJECTIONS}; got {projections!r}.")
+    blocks = _parts(backbone)[1]
     backbone.build()
     if any(map(_is_adapted, _dense_layers(backbone))):
         raise ValueError("Expected a backbone without low-rank adapters; this one has them. merge_lora takes them in.")
     for weight in backbone.trainable_weights:  # and not the layers: adapters in them could not learn
         weight.trainable = False
-    for block in _parts(backbone)[1]:
+    for block in blocks:
         for name in projections:
             getattr(block.attention, name).enable_lora(rank, lora_alpha=alpha)
 
@@ -67,7 +76,8 @@ def merge_lora(model):
         model: a backbone or a task, with adapters or without.
 
     Returns:
-        A new model with the same outputs, not compiled, all of whose weights can learn.
+        A new model with the same outputs, not compiled, all of whose weights can learn, but for a pooler on which
+        nothing depends.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "merged.keras"
@@ -104,6 +114,8 @@ def rates_by_depth(model, decay):
 
 def _parts(backbone):
     """The layers below the blocks, and the blocks."""
+    if not isinstance(backbone, Bert | GPT2):
+        raise ValueError(f"Expected a backbone, a Bert or a GPT2; got a {type(backbone).__name__}.")
     stack = backbone.encoder if hasattr(backbone, "encoder") else backbone.decoder
     return backbone.layers[: backbone.layers.index(stack)], stack.blocks
 

@@ -86,6 +86,21 @@ class Examples(keras.utils.PyDataset):
         return ordered
 
 
+def check_labels(examples, names):
+    """Checks that examples have at least two labels.
+
+    Args:
+        examples: `Examples`, whose weights have the shape of their labels.
+        names: of the C labels.
+
+    Raises:
+        ValueError: if all that has weight has one label, or nothing has weight.
+    """
+    found = np.unique(examples.labels[examples.weights > 0])
+    if len(found) < 2:
+        raise ValueError(f"Expected texts of at least two labels to learn from; got only {[names[i] for i in found]}.")
+
+
 def fine_tune(
     model,
     train,
@@ -110,7 +125,7 @@ def fine_tune(
         learning_rate: the peak.
         epochs: how many.
         weight_decay: of AdamW.
-        patience: training ends early once no epoch has been the best for so many epochs; never if None.
+        patience: training ends early once no epoch has been the best for so many epochs, at least one; never if None.
         layer_decay: what the learning rate is multiplied by from each block to the one below, as `rates_by_depth` does.
         batch_size: B, where the texts are raw.
         seed: of the order of raw texts.
@@ -122,10 +137,11 @@ def fine_tune(
 
     Raises:
         ValueError: if every weight is frozen, or raw texts or labels cannot be used, as the classifier's `examples`
-            says.
+            says, or all raw texts to learn from have one label.
     """
     if not isinstance(train, Examples):
         train = model.examples(*train, batch_size=batch_size, seed=seed)
+        check_labels(train, model.names)
     if not isinstance(validation, Examples):
         validation = model.examples(*validation, batch_size=batch_size)
     steps = epochs * train.num_batches
@@ -134,9 +150,8 @@ def fine_tune(
     optimizer = AdamW(schedule, weight_decay=weight_decay, global_clipnorm=1.0, rates=rates)
     model.compile(optimizer, loss=CrossEntropy(), jit_compile=False)
     monitor, mode, callbacks = ("score", "max", [_Score(score)]) if score else ("val_loss", "min", [])
-    callbacks.append(
-        keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience or epochs, restore_best_weights=True)
-    )
+    patience = epochs if patience is None else patience
+    callbacks.append(keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True))
     history = model.fit(train, validation_data=validation, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
     return [float(value) for value in history.history[monitor]]
 

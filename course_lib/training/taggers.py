@@ -23,12 +23,15 @@ class DictionaryTagger:
         labels: for each sentence, a label for each word.
         lowercase: whether capitals are disregarded.
         share: how often the words of an entry have to be an entity, from 0 to 1.
+
+    Raises:
+        ValueError: if there is not a label for each word.
     """
 
     def __init__(self, sentences, labels, lowercase=True, share=0.0):
         self.lowercase = lowercase
         types, seen = collections.defaultdict(collections.Counter), collections.Counter()
-        for words, names in zip(sentences, labels, strict=True):
+        for words, names in _labelled(sentences, labels):
             for kind, start, end in spans(names):
                 types[self._form(words[start:end])][kind] += 1
         self.longest = max(map(len, types), default=0)
@@ -66,6 +69,18 @@ class DictionaryTagger:
         return found
 
 
+def _labelled(sentences, labels):
+    """Pairs of a sentence and its labels."""
+    if len(sentences) != len(labels):
+        raise ValueError(f"Expected labels for each of {len(sentences)} sentences; got {len(labels)}.")
+    for place, (words, names) in enumerate(zip(sentences, labels, strict=True)):
+        if len(words) != len(names):
+            raise ValueError(
+                f"Expected a label for each word; sentence {place} has {len(words)} words and {len(names)} labels."
+            )
+        yield words, names
+
+
 class CRFTagger:
     """A conditional random field: a score for each feature of a word with each label, and for each pair of labels.
 
@@ -78,6 +93,9 @@ class CRFTagger:
         l1: the weight of the sum of absolute values.
         l2: the weight of the sum of squares.
         iterations: of L-BFGS at most.
+
+    Raises:
+        ValueError: if there is not a label for each word.
     """
 
     def __init__(self, sentences, labels, lowercase=False, l1=0.1, l2=0.01, iterations=100):
@@ -85,7 +103,7 @@ class CRFTagger:
 
         self.lowercase = lowercase
         trainer = pycrfsuite.Trainer("lbfgs", {"c1": l1, "c2": l2, "max_iterations": iterations}, verbose=False)
-        for words, names in zip(sentences, labels, strict=True):
+        for words, names in _labelled(sentences, labels):
             trainer.append(self._features(words), list(names))
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "model.crfsuite"
