@@ -69,14 +69,14 @@ def test_a_model_learns_from_pairs_and_its_checkpoints_have_a_mean(tokenizer):
 
 @pytest.mark.one_backend
 def test_translations_come_in_the_order_of_the_sources(tokenizer):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     model = Seq2Seq(Seq2SeqConfig(tokenizer.vocabulary_size, 1, 2, 16, dropout=0.0, norm_first=True), tokenizer)
     model.build()
     randomize(model)
     sources = ["a longer text", "x", "c d"]
-    expected = [model.generate(source, 4, Greedy()) for source in sources]
+    expected = [model.generate(source, 8, Greedy()) for source in sources]
     assert len(set(expected)) == 3
-    assert translate(model, sources, 4, Greedy(), batch_size=2) == expected
+    assert translate(model, sources, 8, Greedy(), batch_size=2) == expected
 
 
 @pytest.mark.one_backend
