@@ -29,7 +29,7 @@ lab: $(VENV)/ready ## JupyterLab on the course; minutes the first time, then sec
 	$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.default_url=/lab/tree/$(FIRST_CHAPTER) $(LAB_OPTIONS)
 
-test: lint $(VENV)/data ## all that has to pass: style, both backends, every chapter; 40 minutes on two cores without AVX-512, set-up included
+test: lint $(VENV)/data ## all that has to pass: style, both backends, every chapter; 25 minutes on two cores with AVX-512, 40 without, set-up included
 	KERAS_BACKEND=tensorflow $(PYTEST)
 	KERAS_BACKEND=jax $(PYTEST) -m "not parity and not one_backend"
 	KERAS_BACKEND=tensorflow $(PYTEST) --nbval $(NBVAL) notebooks
