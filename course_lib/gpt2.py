@@ -16,7 +16,7 @@ from course_lib.attention import causal_mask, combine_masks, padding_mask
 from course_lib.checkpoints import huggingface_gpt
 from course_lib.checkpoints.format import Formats
 from course_lib.generation import Generator
-from course_lib.inputs import ChecksIds, check_heads, check_ids, check_rates, check_sizes, unpack
+from course_lib.inputs import ChecksIds, check_heads, check_rates, check_sizes, unpack
 from course_lib.positions import PositionEmbedding
 from course_lib.preset import Preset
 from course_lib.sampling import read_sampler
@@ -328,10 +328,8 @@ class GPT2CausalLM(ChecksIds, Preset, keras.Model):
         """
         self.build()
         config, sampler = self.backbone.config, read_sampler(sampler)
-        longest, hint = config.max_sequence_length, 'GPT-2 begins a new text with "<|endoftext|>".'
-        rows, are_texts, is_single = read_prompts(prompts, self.tokenizer, longest, max_new_tokens, hint)
-        for row in rows:
-            check_ids(np.asarray(row), config.vocabulary_size)
+        sizes, hint = (config.vocabulary_size, config.max_sequence_length), 'GPT-2 begins a text with "<|endoftext|>".'
+        rows, are_texts, is_single = read_prompts(prompts, self.tokenizer, *sizes, max_new_tokens, hint)
         stop = (stop,) if isinstance(stop, str) else tuple(stop)
         if not all(stop) or (stop and not are_texts):
             raise ValueError(f"Expected strings to stop at, none of them empty, and prompts that are text; got {stop}.")

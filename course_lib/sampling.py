@@ -212,8 +212,8 @@ class BeamSearch:
     length_penalty: float = 1.0
 
     def __post_init__(self):
-        is_count = isinstance(self.num_beams, numbers.Integral) and self.num_beams >= 1
-        _expect("num_beams", self.num_beams, "an integer of 1 or more", lambda value: is_count)
+        is_count = lambda value: isinstance(value, numbers.Integral) and value >= 1  # noqa: E731
+        _expect("num_beams", self.num_beams, "an integer of 1 or more", is_count)
         _expect("length_penalty", self.length_penalty, "to be a finite number", np.isfinite)
 
     @property

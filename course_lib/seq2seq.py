@@ -282,9 +282,8 @@ class Seq2Seq(Preset, keras.Model):
         """
         self.build()
         config, sampler = self.config, read_sampler(sampler)
-        rows, are_texts, is_single = read_prompts(sources, self.tokenizer, sys.maxsize, max_new_tokens)
-        for row in rows:
-            check_ids(np.asarray(row), config.vocabulary_size)
+        sizes = config.vocabulary_size, sys.maxsize
+        rows, are_texts, is_single = read_prompts(sources, self.tokenizer, *sizes, max_new_tokens)
         nothing = np.zeros((len(rows), config.vocabulary_size), bool)
         (targets,) = self.generator.run(
             pad_rows(rows, sys.maxsize),

@@ -273,7 +273,7 @@ def test_the_first_stop_string_to_be_complete_ends_a_text():
 
 @pytest.mark.one_backend
 def test_prompts_are_strings_or_ids_one_or_many():
-    read = lambda prompts, limit=20: read_prompts(prompts, TOKENIZER, limit, 5)  # noqa: E731
+    read = lambda prompts, limit=20: read_prompts(prompts, TOKENIZER, 258, limit, 5)  # noqa: E731
     ids = TOKENIZER.encode("the cat")
     assert read("the cat") == ([ids], True, True)
     assert read(["the cat", "a"]) == ([ids, TOKENIZER.encode("a")], True, False)
@@ -300,7 +300,7 @@ def test_prompts_are_strings_or_ids_one_or_many():
 )
 def test_prompts_that_cannot_be_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        read_prompts(*arguments)
+        read_prompts(*arguments[:2], 258, *arguments[2:])
 
 
 @pytest.mark.one_backend

@@ -4,28 +4,30 @@ import numbers
 
 import numpy as np
 
+from course_lib.inputs import check_ids
 from course_lib.text.packing import pad
 
 _ROWS = list | tuple | np.ndarray
 
 
-def read_prompts(prompts, tokenizer, longest, max_new_tokens, if_empty=""):
+def read_prompts(prompts, tokenizer, vocabulary_size, longest, max_new_tokens, if_empty=""):
     """The token ids of prompts, checked before any work.
 
     Args:
         prompts: a string or a list of them; or a list of token ids, or a list of such lists.
         tokenizer: with `encode`, for strings.
+        vocabulary_size: V.
         longest: how many tokens a text may have, the new ones included.
         max_new_tokens: how many new ones there may be.
         if_empty: what else to say of an empty prompt.
 
     Returns:
-        A list of lists of integers, or of what stands in their place; whether the prompts were strings; and whether
-        there was but one, not in a list.
+        A list of lists of integers; whether the prompts were strings; and whether there was but one, not in a list.
 
     Raises:
-        ValueError: if there is no prompt, one is empty or too long or of another type, strings and ids are mixed, there
-            is no tokenizer for strings, or `max_new_tokens` is not an integer of 1 or more.
+        ValueError: if there is no prompt, one is empty or too long or of another type, or has what is no id of the
+            vocabulary; strings and ids are mixed; there is no tokenizer for strings; or `max_new_tokens` is not an
+            integer of 1 or more.
     """
     if not isinstance(max_new_tokens, numbers.Integral) or max_new_tokens < 1:
         raise ValueError(f"Expected max_new_tokens to be an integer of 1 or more; got {max_new_tokens!r}.")
@@ -50,6 +52,7 @@ def read_prompts(prompts, tokenizer, longest, max_new_tokens, if_empty=""):
                 f"Expected a prompt and {max_new_tokens} new tokens within the model's {longest} positions; prompt "
                 f"{index} has {len(row)} tokens. Cut it, or lower max_new_tokens."
             )
+        check_ids(np.asarray(row), vocabulary_size)
     return rows, are_texts, is_single
 
 
