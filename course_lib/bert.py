@@ -8,13 +8,14 @@ import dataclasses
 import keras
 from keras import ops
 
+from course_lib.activations import activation_function
 from course_lib.attention import padding_mask
 from course_lib.checkpoints import huggingface
 from course_lib.inputs import ChecksIds, check_heads, check_rates, check_sizes, unpack
 from course_lib.positions import PositionEmbedding
 from course_lib.preset import Preset
 from course_lib.text.word_piece import WordPieceTokenizer
-from course_lib.transformer import Encoder, activation_function
+from course_lib.transformer import Encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class BertConfig:
         num_segments: how many segments have an embedding.
         dropout: share of the embeddings and of each sublayer's output dropped in training.
         attention_dropout: share of the attention weights dropped in training.
-        activation: in the feed-forward layers and the MLM head, as `course_lib.transformer.activation_function`
+        activation: in the feed-forward layers and the MLM head, as `course_lib.activations.activation_function`
             knows it.
         layer_norm_epsilon: added to the variance in every norm.
         initializer_range: standard deviation of the initial weights.
@@ -188,7 +189,7 @@ class MaskedLanguageModelHead(keras.layers.Layer):
         vocabulary_size: V.
         token_embedding: the `keras.layers.ReversibleEmbedding` that projects, in reverse; None for a projection of
             the head's own.
-        activation: after the dense layer, as `course_lib.transformer.activation_function` knows it.
+        activation: after the dense layer, as `course_lib.activations.activation_function` knows it.
         layer_norm_epsilon: added to the variance.
         initializer_range: standard deviation of the initial weights.
         **kwargs: what every Keras layer takes.

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from course_lib.activations import activation_function
 from course_lib.attention import causal_mask, combine_masks, padding_mask
 from course_lib.checkpoints import huggingface_gpt
 from course_lib.checkpoints.format import Formats
@@ -23,7 +24,7 @@ from course_lib.sampling import read_sampler
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.character_pair import CharacterPairTokenizer
 from course_lib.text.prompts import GrowingText, is_seen, pad_rows, read_prompts, read_seed
-from course_lib.transformer import Encoder, activation_function
+from course_lib.transformer import Encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class GPT2Config:
         embedding_dropout: share of the embeddings dropped in training.
         dropout: share of each sublayer's output dropped in training.
         attention_dropout: share of the attention weights dropped in training.
-        activation: in the feed-forward layers, as `course_lib.transformer.activation_function` knows it.
+        activation: in the feed-forward layers, as `course_lib.activations.activation_function` knows it.
         norm_first: whether the norms stand before the sublayers, with one more at the end; after them in the first GPT.
         layer_norm_epsilon: added to the variance in every norm.
         scale_attention: whether the products of queries and keys are divided by √H.

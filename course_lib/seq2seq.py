@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from course_lib.activations import activation_function
 from course_lib.attention import causal_mask, padding_mask
 from course_lib.checkpoints.own import OwnFormat
 from course_lib.decoder import Decoder
@@ -20,7 +21,7 @@ from course_lib.preset import Preset
 from course_lib.sampling import read_sampler
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.prompts import pad_rows, read_prompts, read_seed
-from course_lib.transformer import Encoder, activation_function
+from course_lib.transformer import Encoder
 
 INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids")
 
@@ -37,7 +38,7 @@ class Seq2SeqConfig:
         intermediate_dim: width inside the feed-forward layers; 4 D if None.
         dropout: share of the embeddings and of each sublayer's output dropped in training.
         attention_dropout: share of the attention weights dropped in training.
-        activation: in the feed-forward layers, as `course_lib.transformer.activation_function` knows it.
+        activation: in the feed-forward layers, as `course_lib.activations.activation_function` knows it.
         norm_first: whether the norms stand before the sublayers, with one more at the end of each stack.
         layer_norm_epsilon: added to the variance in every norm.
         max_wavelength: of the sines, as in `SinePositionEncoding`.

@@ -4,51 +4,9 @@ Shapes: B batch, T length, S source length, N heads, D model width.
 """
 
 import keras
-from keras import ops
 
+from course_lib.activations import activation_function
 from course_lib.attention import MultiHeadAttention
-
-
-@keras.saving.register_keras_serializable("course_lib")
-def gelu_approximate(x):
-    """GELU with the tanh in place of the error function (Hendrycks & Gimpel, 2016, https://arxiv.org/abs/1606.08415).
-
-    Args:
-        x: floats of any shape.
-
-    Returns:
-        Floats of the same shape.
-    """
-    return keras.activations.gelu(x, approximate=True)
-
-
-@keras.saving.register_keras_serializable("course_lib")
-def quick_gelu(x):
-    """x σ(1.702 x), the sigmoid approximation of GELU (same paper).
-
-    Args:
-        x: floats of any shape.
-
-    Returns:
-        Floats of the same shape.
-    """
-    return x * ops.sigmoid(1.702 * x)
-
-
-def activation_function(identifier):
-    """The activation of a name: one of Keras's, "gelu_approximate" or "quick_gelu".
-
-    Args:
-        identifier: a name, a function, or what Keras serialised one to.
-
-    Returns:
-        The function.
-
-    Raises:
-        ValueError: if there is no such activation.
-    """
-    ours = {"gelu_approximate": gelu_approximate, "quick_gelu": quick_gelu}
-    return keras.activations.get(ours.get(identifier, identifier) if isinstance(identifier, str) else identifier)
 
 
 @keras.saving.register_keras_serializable("course_lib")

@@ -1,6 +1,5 @@
 """Feed-forward and encoder blocks: each is its formula, and keeps the promises of every layer."""
 
-import math
 import typing
 
 import keras
@@ -8,12 +7,7 @@ import numpy as np
 import pytest
 from layer_checks import ATTENTION_MASK, LayerChecks, X, config_tells, same, stack_by_formula, to_numpy
 
-from course_lib.transformer import (
-    Encoder,
-    EncoderBlock,
-    FeedForward,
-    activation_function,
-)
+from course_lib.transformer import Encoder, EncoderBlock, FeedForward
 
 EPSILON = 0.1  # large enough to matter
 
@@ -36,21 +30,6 @@ class TestEncoderWithNormFirst(TestEncoderBlock):
 
     def call(self, layer, inputs):
         return layer(**inputs, return_hidden_states=True, return_attention=True)
-
-
-def test_activations():
-    x = np.linspace(-4, 4, 41)
-    phi = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x])
-    formulas = {
-        "gelu": x * phi,
-        "gelu_approximate": 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
-        "quick_gelu": x / (1 + np.exp(-1.702 * x)),
-        "relu": np.maximum(x, 0),
-    }
-    for name, expected in formulas.items():
-        same(activation_function(name)(x.astype("float32")), expected, tolerance=2e-6)
-    with pytest.raises(ValueError, match="gellu"):
-        activation_function("gellu")
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
