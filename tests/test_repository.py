@@ -105,7 +105,7 @@ def test_no_file_names_a_place_of_one_machine():
 # Imports
 
 LAYERS = [  # a module imports from the rows above its own, and from its own part; the last row from itself too
-    {"_quiet", "text", "data", "checkpoints", "sampling", "generation", "objectives", "plots", "inputs"},
+    {"_quiet", "text", "data", "checkpoints", "sampling", "generation", "objectives", "plots", "inputs", "activations"},
     {"attention"},
     {"transformer", "positions", "preset"},
     {"decoder"},
