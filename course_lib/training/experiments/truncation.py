@@ -6,11 +6,10 @@ from course_lib.bert import Bert
 from course_lib.data import reviews
 from course_lib.text.packing import pack_segments
 from course_lib.training import experiments
-from course_lib.training.experiments.classes import mean_vectors
+from course_lib.training.experiments.classes import FROZEN, TF_IDF, mean_vectors
 from course_lib.training.experiments.frozen_features import best_linear
 
 FIRST, LAST, BOTH = ("first", "last", "both ends")
-FROZEN, TF_IDF = ("frozen", "TF-IDF")
 
 
 @dataclasses.dataclass(frozen=True)
