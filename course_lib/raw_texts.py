@@ -86,6 +86,8 @@ class ReadsRawTexts:
         if not self.trainable_weights:
             raise ValueError("Expected a model with something to learn; every weight is frozen (trainable is False).")
         _check_loss(getattr(self, "loss", None))
+        if getattr(self, "optimizer", None) is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)  # within `fit`, TensorFlow would trace the step twice
         if isinstance(validation_data, list | tuple) and _is_raw(validation_data[0]):
             validation_data = self._labelled(*validation_data, batch_size=batch_size)
         if _is_raw(x):

@@ -62,6 +62,26 @@ def test_rates_scale_the_whole_step():
         AdamW(0.1, rates=[1, 1]).apply([keras.ops.zeros(2)] * 3, variables)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_its_steps_are_those_of_keras(jit_compile, amsgrad):
+    arguments = {"learning_rate": 0.05, "weight_decay": 0.1, "beta_1": 0.8, "beta_2": 0.9, "amsgrad": amsgrad}
+    models = [keras.Sequential([keras.layers.Dense(4, "relu"), keras.layers.Dense(1)]) for _ in range(2)]
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=shape) for shape in ((3, 4), (4,), (4, 1), (1,))]
+    batches = [(rng.normal(size=(8, 3)), rng.normal(size=(8, 1))) for _ in range(5)]
+    for model, kind in zip(models, (AdamW, keras.optimizers.AdamW), strict=True):
+        model.build((None, 3))
+        model.set_weights(start)
+        optimizer = kind(**arguments)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        model.compile(optimizer, "mse", jit_compile=jit_compile)
+        for batch in batches:
+            model.train_on_batch(*batch)
+    for weight, expected in zip(*(model.weights for model in models), strict=True):
+        np.testing.assert_allclose(to_numpy(weight), to_numpy(expected), atol=1e-5, err_msg=weight.path)
+
+
 def test_muon_steps_as_far_in_every_direction_and_as_far_as_adamw():
     gradient = np.random.default_rng(0).normal(size=(12, 12)) @ np.diag(2.0 ** -np.arange(12)) @ np.ones((12, 48))
     gradient += 0.3 * np.random.default_rng(1).normal(size=(12, 48))  # one direction is far stronger than the others
