@@ -140,6 +140,16 @@ def test_what_is_asked_of_the_optimizer_reaches_it():
 
 
 @pytest.mark.one_backend
+def test_the_step_is_traced_once(monkeypatch):
+    """TensorFlow traces twice what makes variables the first time, as an optimizer does."""
+    model, traced = classifier(), []
+    monkeypatch.setattr(model, "train_step", lambda data, step=model.train_step: traced.append(data) or step(data))
+    model.compile("adam", CrossEntropy())
+    model.fit(Examples(INPUTS, LABELS, batch_size=8), epochs=2, shuffle=False, verbose=0)
+    assert len(traced) == 1
+
+
+@pytest.mark.one_backend
 def test_raw_texts_of_one_label_are_refused():
     model = classifier()
     model.backbone.tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"ab"])
