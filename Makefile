@@ -19,7 +19,7 @@ NBVAL := --nbval-current-env --nbval-cell-timeout 600
 NOTEBOOKS := $(if $(CHAPTERS),$(foreach chapter,$(CHAPTERS),$(wildcard notebooks/$(chapter)_*.ipynb)),notebooks)
 FIRST_CHAPTER := $(firstword $(sort $(wildcard notebooks/*.ipynb)))
 
-.PHONY: help lab test notebooks notebooks-jax bench parity lint format lock clean
+.PHONY: help lab test notebooks notebooks-jax bench accelerator parity lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ notebooks-jax: $(VENV)/data ## the chapters' assertions on JAX, CHAPTERS="01 08"
 
 bench: $(VENV)/parity $(VENV)/data ## our speed beside that of KerasHub and Hugging Face; 25 minutes, and 4 to install PyTorch first
 	for script in encoder pretraining decoding finetuning; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
+
+accelerator: $(VENV)/ready ## right and fast on this machine's GPU or TPU, PyTorch and KerasHub beside it where installed; 6 minutes
+	$(VENV)/bin/python benchmarks/accelerator.py
 
 parity: $(VENV)/parity $(VENV)/data ## live against transformers and KerasHub; 5 minutes, and 4 to install PyTorch first
 	KERAS_BACKEND=tensorflow $(VENV)/bin/python -m pytest -m parity
