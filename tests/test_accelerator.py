@@ -56,9 +56,9 @@ def test_a_part_that_fails_or_hangs_says_so(environment, monkeypatch, capsys):
     monkeypatch.syspath_prepend(SCRIPT.parent)
     import accelerator
 
-    failed = accelerator.run_apart("no such part", small=True, seconds=60)
+    failed = accelerator.Apart("no such part", small=True).result(60)
     assert failed["error"] == "KeyError: 'no such part'" and "Traceback" in capsys.readouterr().out
-    assert "no result after 0.1 s" in accelerator.run_apart("device", small=True, seconds=0.1)["error"]
+    assert "no result after 0.1 s" in accelerator.Apart("device", small=True).result(0.1)["error"]
 
 
 @pytest.mark.one_backend
