@@ -2,8 +2,11 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import importlib
 import itertools
 import json
+import linecache
 import re
 import sys
 
@@ -38,7 +41,12 @@ class Dice:
         """Runs the experiment."""
         return [{"throw": throw, "eyes": 4} for throw in range(self.throws)]
 
+    def replay(self):
+        """Computes a few numbers."""
+        return {"eyes": [EYES, 6 - EYES]}
 
+
+EYES = 4
 EXPERIMENT = Dice()
 '''
 
@@ -123,8 +131,11 @@ def test_a_record_comes_back_as_it_was_made(dice):
         ("throws: int = 3", "throws: int = 4", True),
         ('"eyes": 4', '"eyes": 6', True),
         ("EXPERIMENT = Dice()", "EXPERIMENT = Dice(throws=4)", True),
+        ("EYES = 4", "EYES = 5", True),
         ("(self.throws)]", "(self.throws)]  # each", False),
         ("Runs the experiment.", "Throws the die.", False),
+        ("import dataclasses", "import dataclasses\nfrom json import dumps", False),
+        ("6 - EYES", "7 - EYES", False),  # the replay decides no result
     ],
 )
 def test_a_record_of_other_settings_or_code_is_refused(dice, write, old, new, refused):
@@ -133,6 +144,123 @@ def test_a_record_of_other_settings_or_code_is_refused(dice, write, old, new, re
     write(DICE.replace(old, new))
     with pytest.raises(ValueError, match="it has changed since") if refused else contextlib.nullcontext():
         experiments.load("dice")
+
+
+def test_a_record_is_of_the_base_class_too(write, monkeypatch, tmp_path):
+    derived = """
+import dataclasses
+from base_of_dice import Dice
+
+
+@dataclasses.dataclass(frozen=True)
+class Coin(Dice):
+    throws: int = 2
+
+
+EXPERIMENT = Coin()
+"""
+    hashes = []
+    for base in (DICE, DICE.replace('"eyes": 4', '"eyes": 1'), DICE.replace("Throws of", "All throws of")):
+        (tmp_path / "base_of_dice.py").write_text(base)
+        linecache.clearcache()
+        monkeypatch.delitem(sys.modules, "base_of_dice", raising=False)
+        importlib.invalidate_caches()
+        monkeypatch.setitem(experiments.EXPERIMENTS, "base", "base_of_dice")
+        write(derived)
+        hashes.append(experiments.recipe_hash("dice"))
+    assert hashes[0] != hashes[1] and hashes[0] == hashes[2]
+
+
+UNSTABLE = '''"""What differs between versions of Python: see `normalized`."""
+from course_lib import gpt2 as model
+
+WIDTH: float = 1e22 + 3j.imag
+LETTERS = ("é\\u200b\\U0001fabf", b"\\xff", ..., None, True, u"u")
+
+
+@model.decorated
+class Small(model.GPT2, metaclass=type):
+    """A docstring."""
+
+    async def wait(self, *, first=None, **others):
+        """A docstring."""
+        import json
+
+        return [f"{name!r:>{len(name)}}" f"{{{first:}}}" "" for name in others if name is not None]
+
+    def empty(self): ...
+
+
+def plain(a, /, b=-1, *c):
+    "A docstring."
+    try:
+        with open(a) as stream, b:
+            return lambda: (yield stream[1:, ...])
+    except* ValueError as error:
+        match error:
+            case {"name": [1, *rest], **others}:
+                del rest
+            case _:
+                raise
+'''
+
+
+UNSTABLE_SHA256 = "be0a2fad8b57e8bc4a48401bb8e6a296c8b72565b2bcf994f292c1d6aa43a45e"
+
+
+def test_the_hash_is_the_same_on_every_python():
+    text = json.dumps(experiments.normalized(UNSTABLE))
+    assert hashlib.sha256(text.encode()).hexdigest() == UNSTABLE_SHA256
+    moved = UNSTABLE.replace("from course_lib import gpt2 as model", "import course_lib.models.gpt2 as model")
+    moved = moved.replace("A docstring.", "Another.").replace("        import json\n", "").replace("b=-1", "b = - 1")
+    assert moved != UNSTABLE and json.dumps(experiments.normalized(moved)) == text
+    for old, new in (("1e22", "1e21"), ("3j", "4j"), ("True", "1"), ("async ", ""), ('b"', '"'), ("b=-1", "b=1")):
+        assert json.dumps(experiments.normalized(UNSTABLE.replace(old, new))) != text, old
+
+
+def test_a_change_of_names_is_stamped(dice, write, monkeypatch, capsys):
+    made = experiments.record("dice")
+    assert made["replay"] == {"eyes.0": 4.0, "eyes.1": 2.0} and made["stamps"] == []
+    write(DICE.replace("throw in", "each in").replace('"throw": throw', '"throw": each'))
+    with pytest.raises(ValueError, match="--stamp"):
+        experiments.load("dice")
+    with pytest.raises(ValueError, match="a reason"):
+        experiments.stamp("dice", " ")
+    monkeypatch.setattr(sys, "argv", ["experiments", "dice", "--stamp", "another name"])
+    experiments.main()
+    assert "dice: stamped" in capsys.readouterr().out
+    loaded = experiments.load("dice")
+    (stamp,) = loaded["stamps"]
+    assert sorted(stamp) == ["commit", "date", "why"] and stamp["why"] == "another name"
+    assert loaded["recipe_hash"] == experiments.recipe_hash("dice") != made["recipe_hash"]
+    assert {key: loaded[key] for key in made if key not in ("recipe_hash", "stamps")} == json.loads(
+        json.dumps({key: made[key] for key in made if key not in ("recipe_hash", "stamps")})
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("EYES = 4", "EYES = 5", r"eyes\.0: 4\.0 in the record, 5\.0 now"),
+        ("6 - EYES]", "2, 0]", r"eyes\.2: only in one of the two"),
+        ("6 - EYES", "6.003 - EYES", r"eyes\.1: 2\.0 in the record, 2\.003 now"),
+        ("throws: int = 3", "throws: int = 4", r"\['throws'\] differ"),
+    ],
+)
+def test_a_change_of_results_is_not_stamped(dice, write, old, new, complaint):
+    experiments.record("dice")
+    before = dice.read_bytes()
+    write(DICE.replace(old, new))
+    with pytest.raises(ValueError, match=complaint):
+        experiments.stamp("dice", "I say so")
+    assert dice.read_bytes() == before
+
+
+def test_a_record_without_a_replay_is_not_stamped(dice):
+    made = experiments.record("dice")
+    dice.write_text(json.dumps({key: value for key, value in made.items() if key != "replay"}))
+    with pytest.raises(ValueError, match="only in one"):
+        experiments.stamp("dice", "it is old")
 
 
 def test_no_experiment_and_no_record(dice):

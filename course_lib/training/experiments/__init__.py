@@ -1,7 +1,8 @@
 """Recorded runs: experiments too long for a chapter, whose every result is kept in `data/runs/NAME.json`.
 
 `python -m course_lib.training.experiments NAME` runs one and writes its record. Chapters read it with `load`, which
-refuses a record whose recipe or code is no longer the one that made it.
+refuses a record whose recipe or code is no longer the one that made it. After a change that changes no result, such as
+a new name, `python -m course_lib.training.experiments NAME --stamp "why"` says so in the record, if its replay agrees.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import datetime
 import hashlib
 import importlib
 import inspect
+import itertools
 import json
 import os
 import platform
@@ -22,9 +24,10 @@ import filelock
 import keras
 
 from course_lib.data import assets
+from course_lib.training.experiments import replays
 
-# The module of each: it defines a dataclass of settings with `data`, the assets it reads, and `run()`, and one
-# instance of that, `EXPERIMENT`.
+# The module of each: it defines a dataclass of settings with `data`, the assets it reads, with `run()`, and with
+# `replay()`, which computes a few numbers in seconds; and one instance of that, `EXPERIMENT`.
 EXPERIMENTS = {
     "causal-floor": "course_lib.training.experiments.causal_floor",
     "classes": "course_lib.training.experiments.classes",
@@ -39,6 +42,9 @@ EXPERIMENTS = {
     "untrained": "course_lib.training.experiments.untrained",
     "worth": "course_lib.training.experiments.worth",
 }
+
+# Fields of a syntax tree that say nothing, or what others say: u"" or "", a comment, and what a name is used for.
+_UNSTABLE = ("ctx", "kind", "type_comment", "type_ignores", "type_params")
 
 
 def experiment(name):
@@ -59,7 +65,11 @@ def experiment(name):
 
 
 def recipe_hash(name):
-    """SHA-256 of an experiment's settings and of its module's classes and functions, docstrings and layout aside.
+    """SHA-256 of what an experiment itself decides: its settings, and the code of its module.
+
+    An experiment that derives from another one includes that one's module too. The hash is the same on every Python
+    that is supported, wherever the module stands and whatever it imports from where. Code that experiments share is not
+    in it: the `replay` of a record holds that.
 
     Args:
         name: a key of `EXPERIMENTS`.
@@ -71,12 +81,48 @@ def recipe_hash(name):
         ValueError: if there is no such experiment.
     """
     settings = experiment(name)
-    tree = ast.parse(inspect.getsource(sys.modules[type(settings).__module__]))
-    tree.body = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
-            del node.body[0]
-    return hashlib.sha256((json.dumps(dataclasses.asdict(settings)) + ast.dump(tree)).encode()).hexdigest()
+    modules = dict.fromkeys(kind.__module__ for kind in type(settings).__mro__)
+    sources = [inspect.getsource(sys.modules[module]) for module in modules if module in EXPERIMENTS.values()]
+    content = [dataclasses.asdict(settings), *map(normalized, sources)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def normalized(source):
+    """What a module's source does, in a form that differs only if that does.
+
+    Left out are comments, layout, docstrings, imports, and methods named `replay`, which decide no result. A syntax
+    tree is not the same in every version of Python: empty fields come and go. They are left out too.
+
+    Args:
+        source: the text of a module.
+
+    Returns:
+        Nested lists of strings.
+    """
+    return _plain(ast.parse(source))
+
+
+def _plain(node):
+    if isinstance(node, list):
+        return [_plain(part) for part in node if not isinstance(part, ast.Import | ast.ImportFrom)]
+    if isinstance(node, ast.Constant):
+        return ["Constant", type(node.value).__name__, ascii(node.value)]
+    if not isinstance(node, ast.AST):
+        return ascii(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        fields["body"] = node.body[ast.get_docstring(node, clean=False) is not None :]
+    if isinstance(node, ast.JoinedStr):  # an f-string, which some versions split into more pieces, or empty ones
+        fields["values"] = [
+            part
+            for is_text, group in itertools.groupby(node.values, lambda part: isinstance(part, ast.Constant))
+            for part in ([ast.Constant("".join(text.value for text in group))] if is_text else group)
+            if not is_text or part.value
+        ]
+    if isinstance(node, ast.ClassDef):
+        fields["body"] = [part for part in fields["body"] if getattr(part, "name", None) != "replay"]
+    plain = {name: _plain(value) for name, value in fields.items() if value is not None and name not in _UNSTABLE}
+    return [type(node).__name__, *([name, value] for name, value in sorted(plain.items()) if value != [])]
 
 
 def load(name):
@@ -88,18 +134,19 @@ def load(name):
     Returns:
         A dict with `results`, as the experiment's `run` returned them, and how they came to be: `command`, `commit`,
         `recipe`, `recipe_hash`, `data_hashes`, `machine`, `date`, and `seconds` of the run that wrote it, parts that
-        were there `once` before aside.
+        were there `once` before aside; `replay`, numbers that its code still computes; and `stamps`, as `stamp` adds
+        them.
 
     Raises:
         ValueError: if there is no such experiment or no record of it, or its recipe or code has changed since.
     """
     today = recipe_hash(name)
-    path = _path(name)
-    if not path.is_file():
-        raise ValueError(f"Expected the record {path}; there is none. Make it with {_command(name)}.")
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = _read(name)
     if record["recipe_hash"] != today:
-        raise ValueError(f"Expected {path} to be of today's recipe; it has changed since. Run {_command(name)} again.")
+        raise ValueError(
+            f"Expected {_path(name)} to be of today's recipe; it has changed since. Run {_command(name)} again; or, "
+            f'if the change cannot change a result, as a new name cannot, {_command(name)} --stamp "why".'
+        )
     return record
 
 
@@ -113,12 +160,12 @@ def record(name):
         The record, as `load` returns it.
     """
     settings = experiment(name)
-    start = time.perf_counter()
+    start, commit = time.perf_counter(), _commit()
     results = settings.run()
     entry = {
         "name": name,
         "command": _command(name),
-        "commit": _commit(),
+        "commit": commit,
         "date": datetime.date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "backend": keras.backend.backend(),
@@ -130,11 +177,47 @@ def record(name):
             for asset in settings.data
             for name, file in assets.registry()[asset]["files"].items()
         },
+        "replay": replays.compute(settings),
+        "stamps": [],
         "results": results,
     }
     path = _path(name)
     path.parent.mkdir(exist_ok=True)
     _write(path, entry)
+    return entry
+
+
+def stamp(name, why):
+    """Says that a record is of today's recipe, after a change of the experiment's code that cannot change its results.
+
+    Its replay must still compute the same numbers. That shows no more than it covers; `why` says the rest.
+
+    Args:
+        name: a key of `EXPERIMENTS`.
+        why: the reason, for those who read the record.
+
+    Returns:
+        The record, with one more of its `stamps`: a dict with `date`, `commit` and `why`.
+
+    Raises:
+        ValueError: if there is no such experiment or no record of it, its settings have changed, no reason is given, or
+            today's code computes another replay.
+    """
+    settings, entry = experiment(name), _read(name)
+    if not why.strip():
+        raise ValueError("Expected a reason why the results are the same; got none.")
+    today = json.loads(json.dumps(dataclasses.asdict(settings)))
+    if changed := [key for key in {**today, **entry["recipe"]} if today.get(key) != entry["recipe"].get(key)]:
+        raise ValueError(f"Expected the settings of {_path(name)}; {sorted(changed)} differ. Run {_command(name)}.")
+    if wrong := replays.differences(entry.get("replay", {}), replays.compute(settings)):
+        raise ValueError(
+            f"Expected the replay of {_path(name)}; today's code computes another, and so the results may have "
+            f"changed. Run {_command(name)} again. " + "; ".join(wrong)
+        )
+    entry["recipe_hash"] = recipe_hash(name)
+    done = {"date": datetime.date.today().isoformat(), "commit": _commit(), "why": why}
+    entry["stamps"] = [*entry.get("stamps", []), done]
+    _write(_path(name), entry)
     return entry
 
 
@@ -169,6 +252,13 @@ def _write(path, content):
     os.replace(partial, path)
 
 
+def _read(name):
+    path = _path(name)
+    if not path.is_file():
+        raise ValueError(f"Expected the record {path}; there is none. Make it with {_command(name)}.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _path(name):
     return assets.data_folder() / "runs" / f"{name}.json"
 
@@ -183,9 +273,19 @@ def _commit():
 
 
 def main():
-    """Runs the experiments that the command line names."""
+    """Runs the experiments that the command line names, or stamps their records."""
     parser = argparse.ArgumentParser(prog="python -m course_lib.training.experiments", description=__doc__)
     parser.add_argument("names", nargs="+", choices=sorted(EXPERIMENTS))
-    for name in parser.parse_args().names:
+    parser.add_argument(
+        "--stamp",
+        metavar="WHY",
+        help="run nothing: say that the records are of today's code, if their replays agree, and why no result changed",
+    )
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if arguments.stamp is not None:
+            stamp(name, arguments.stamp)
+            print(f"{name}: stamped, in {_path(name)}")
+            continue
         entry = record(name)
         print(f"{name}: {len(entry['results'])} results in {entry['seconds']} s, in {_path(name)}")

@@ -11,6 +11,7 @@ from course_lib import objectives
 from course_lib.data.artificial import CLS, FIRST_WORD, ArtificialLanguage
 from course_lib.gpt2 import GPT2, GPT2CausalLM, GPT2Config
 from course_lib.training import experiments
+from course_lib.training.experiments import replays
 from course_lib.training.experiments.floors import compare
 from course_lib.training.optimizers import AdamW
 from course_lib.training.pretrain import Batches
@@ -66,6 +67,21 @@ class CausalFloor:
         for seed in self.seeds:
             results += experiments.once("causal-floor", f"seed {seed}", lambda s=seed: self.train(s, held_out, exact))
         return results
+
+    def replay(self):
+        """Computes a few numbers of the experiment: the losses of six steps, and how the model and a table
+        compare with the exact next word on fifty documents.
+
+        Returns:
+            A dict, as `course_lib.training.experiments.replays.compute` takes it.
+        """
+        few, held_out = dataclasses.replace(self, steps=6, warmup_steps=2), self.batch(50, seed=2**20, step=0)
+        exact, model = self.exact(held_out), few.model(seed=0)
+        return {
+            "losses": replays.first_losses(model, (self.batch(16, 0, step) for step in range(few.steps))),
+            "GPT-2": compared(predict(model, held_out[0]), held_out, exact) | {"loss_by_place": []},
+            "two words before": compared(self.table(held_out, 2), held_out, exact) | {"loss_by_place": []},
+        }
 
     @functools.cached_property
     def language(self):

@@ -14,6 +14,7 @@ from course_lib.heads import TextClassifier
 from course_lib.sentence_encoder import pool
 from course_lib.training import experiments
 from course_lib.training.adaptation import enable_lora
+from course_lib.training.experiments import replays
 from course_lib.training.experiments.frozen_features import best_linear
 from course_lib.training.finetuning import Examples, fine_tune, logits_of
 
@@ -73,6 +74,34 @@ class Classes:
         for method in self.linear:
             results += experiments.once(self.name, method, functools.partial(self.regressed, method))
         return results
+
+    def replay(self):
+        """Computes a few numbers of the experiment: an epoch of each method on 24 texts.
+
+        Returns:
+            A dict, as `course_lib.training.experiments.replays.compute` takes it.
+        """
+
+        def few(count, seed):
+            train, validation, _ = Classes.splits(self, count, seed)
+            return [reviews.few_shot(split, size, seed=0) for split, size in ((train, 24), (validation, 4))]
+
+        found = {}
+        for method in dict.fromkeys(run[0] for run in self.runs):
+            keras.utils.set_random_seed(0)
+            model = TextClassifier(self.backbone(), ["negative", "positive"], dropout=self.dropout)
+            if method == LORA:
+                enable_lora(model.backbone, self.rank)
+            model.build()
+            train, validation = (
+                Examples(self.tokenized(model.backbone, split.texts), split.labels, None, 8, order)
+                for split, order in zip(few(1000, 0), (0, None), strict=True)
+            )
+            found[method] = {
+                "losses": fine_tune(model, train, validation, dict(self.learning_rates)[method][0], 1),
+                "logits": replays.projections(logits_of(model, validation)),
+            }
+        return found
 
     def chosen(self, method, count, epochs, seed):
         """One run, with the learning rate that the first seed chooses.

@@ -11,6 +11,7 @@ from course_lib.gpt2 import GPT2CausalLM
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.kneser_ney import KneserNey
 from course_lib.training import experiments, recipes
+from course_lib.training.experiments import replays
 from course_lib.training.held_out import bits_per_byte, num_bytes, token_losses
 
 _XZ = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}  # it finds what is repeated within 64 MiB
@@ -60,6 +61,24 @@ class Compression:
         weights = (recipes.locate(self.preset) / "model.safetensors").read_bytes()
         key = f"{self.preset} {hashlib.sha256(weights).hexdigest()[:16]}"
         return [*results, experiments.once("compression", key, self.predicted)]
+
+    def replay(self):
+        """Computes a few numbers of the experiment: all systems, on a few reviews.
+
+        Returns:
+            A dict, as `course_lib.training.experiments.replays.compute` takes it.
+        """
+        documents = dataclasses.replace(
+            self.documents, train=self.documents.train[:200], held_out=self.documents.held_out[:10]
+        )
+        few = replays.with_methods(dataclasses.replace(self, vocabulary_size=500), documents=documents)
+        model = GPT2CausalLM.from_preset(recipes.locate(self.preset))
+        ids = [model.tokenizer.encode(text) for text in documents.held_out[:3]]
+        return {
+            "systems": [make()["bits_per_byte"] for make in few.compressors().values()],
+            "counted": [{name: few.counted(order)[name] for name in ("tokens", "bits_per_byte")} for order in (1, 3)],
+            "gpt-mini": bits_per_byte(token_losses(model, ids, self.stride), documents.held_out[:3]),
+        }
 
     @functools.cached_property
     def documents(self):

@@ -14,6 +14,7 @@ from course_lib.data import assets
 from course_lib.data.artificial import FIRST_WORD, MASK, ArtificialLanguage, entropy
 from course_lib.text.masking import Masking
 from course_lib.training import experiments, starts
+from course_lib.training.experiments import replays
 from course_lib.training.optimizers import AdamW
 from course_lib.training.pretrain import Batches
 from course_lib.training.schedules import WarmupLinearDecay
@@ -71,6 +72,21 @@ class Floors:
             for seed in self.seeds
             for row in experiments.once("floors", f"{task}, seed {seed}", lambda t=task, s=seed: self.train(t, s))
         ]
+
+    def replay(self):
+        """Computes a few numbers of the experiment: the losses of five steps of each task, and how the
+        models compare with the exact posteriors on fifty rows.
+
+        Returns:
+            A dict, as `course_lib.training.experiments.replays.compute` takes it.
+        """
+        few, found = dataclasses.replace(self, steps=5, warmup_steps=2), {}
+        for task in (*RULES, FROM_SCRATCH):  # `NEXT` begins with weights that only a whole run has
+            held_out, model = self.batch(task, 50, seed=2**20, step=0), few.model(task, seed=0)
+            losses = replays.first_losses(model, (self.batch(task, 16, 0, step) for step in range(few.steps)))
+            found[task] = {"losses": losses}
+            found[task] |= compare(predict(model, held_out[0]), held_out, self.exact(task, held_out))
+        return found
 
     @functools.cached_property
     def language(self):

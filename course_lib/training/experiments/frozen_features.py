@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from course_lib.data import reviews
+from course_lib.training.experiments import replays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,31 @@ class FrozenFeatures:
     counts: tuple = (50, 100, 200, 500, 1000, 2000, 4000, 6930)
     draws: int = 5
     regularisations: tuple = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
+
+    def replay(self):
+        """Computes a few numbers of the experiment: TF-IDF from fifty labels, and four vectors of both encoders.
+
+        Returns:
+            A dict, as `course_lib.training.experiments.replays.compute` takes it.
+        """
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        from course_lib.bert import Bert
+        from course_lib.heads import SentenceEncoder
+
+        data = reviews.rotten_tomatoes()
+        labelled = [reviews.few_shot(split, 50, seed=0) for split in (data.train, data.validation)]
+        splits = [*labelled, data.test]
+        tfidf = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(splits[0].texts)
+        features = [tfidf.transform(split.texts) for split in splits]
+        trained = SentenceEncoder.from_preset(self.data[1])
+        untrained = SentenceEncoder(Bert(trained.backbone.config, trained.backbone.tokenizer))
+        texts = splits[0].texts[:4]
+        return {
+            "TF-IDF": best_linear(features, [split.labels for split in splits], self.regularisations),
+            "pre-trained": replays.projections(trained.encode(texts)),
+            "untrained": replays.projections(untrained.encode(texts)),
+        }
 
     def run(self):
         """Runs the experiment.

@@ -11,6 +11,7 @@ from course_lib.data import entities
 from course_lib.heads import TokenClassifier
 from course_lib.text import bio
 from course_lib.training import experiments
+from course_lib.training.experiments import replays
 from course_lib.training.finetuning import fine_tune, logits_of
 from course_lib.training.taggers import CRFTagger, DictionaryTagger
 
@@ -60,6 +61,37 @@ class NamedEntities:
             *(experiments.once("named-entities", name, make) for name, make in self.baselines().items()),
             *(self.chosen(seed) for seed in self.seeds),
         ]
+
+    def replay(self):
+        """Computes a few numbers of the experiment: an epoch of MiniLM on 24 tweets, and two
+        baselines on 200.
+
+        Returns:
+            A dict, as `course_lib.training.experiments.replays.compute` takes it.
+        """
+        keras.utils.set_random_seed(0)
+        data = entities.tweets()
+        few, held_out, more, others = (
+            dataclasses.replace(data.train, words=data.train.words[chosen], labels=data.train.labels[chosen])
+            for chosen in (slice(24), slice(24, 28), slice(200), slice(200, 300))
+        )
+        model = TokenClassifier(Bert.from_preset(self.preset), data.label_names, self.dropout, self.max_length)
+        train, validation = (
+            model.examples(split.words, split.labels, batch_size=8, seed=order)
+            for split, order in ((few, 0), (held_out, None))
+        )
+        found = {
+            "losses": fine_tune(model, train, validation, self.learning_rates[0], 1),
+            "MiniLM": scores(held_out, decode(model, held_out), few)["accuracy"],
+            "logits": replays.projections(logits_of(model, validation)),
+        }
+        for name, tagger in (
+            ("dictionary", DictionaryTagger(more.words, more.labels, lowercase=True, share=self.shares[1])),
+            ("CRF", CRFTagger(more.words, more.labels, l1=self.l1[1], l2=self.l2[1])),
+        ):
+            scored = scores(others, tagger(others.words), more)
+            found[name] = [scored["accuracy"], *(scored[part]["f1"] for part in ("all", "seen", "unseen"))]
+        return found
 
     def baselines(self):
         """What stands beside MiniLM.

@@ -12,6 +12,7 @@ from course_lib.data import numbers
 from course_lib.seq2seq import Seq2Seq, Seq2SeqConfig, teacher_forcing
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.training import experiments
+from course_lib.training.experiments import replays
 from course_lib.training.optimizers import AdamW
 from course_lib.training.schedules import WarmupLinearDecay
 
@@ -112,6 +113,27 @@ class Numbers:
             for variant in VARIANTS
             for seed in self.seeds
         ]
+
+    def replay(self):
+        """Computes a few numbers of the experiment: the losses of three steps of the whole, and of two variants.
+
+        Returns:
+            A dict, as `course_lib.training.experiments.replays.compute` takes it.
+        """
+        few = dataclasses.replace(
+            self, train=300, test=20, tokenizer_texts=300, vocabulary_size=300, batch_size=16, warmup_steps=2
+        )
+        found = {variant: np.mean(few.splits(variant).train) / self.limit for variant in (WHOLE, SHORTER)}
+        tokenizer, (inputs, labels, weights) = few.examples(few.splits(), seed=0)
+        for variant in (WHOLE, NO_POSITIONS, NO_MASK):
+            keras.utils.set_random_seed(0)
+            model = few.compiled(tokenizer, 3, CLASSES.get(variant, Seq2Seq))
+            batches = (
+                [{name: array[step : step + 16] for name, array in part.items()} for part in (inputs, labels, weights)]
+                for step in range(0, 3 * 16, 16)
+            )
+            found[f"{variant}, losses"] = replays.first_losses(model, batches)
+        return found
 
     def splits(self, variant=WHOLE):
         """The numbers of a variant.

@@ -34,6 +34,35 @@ class Scaling:
         """
         return [experiments.once("scaling", f"1/{part}", lambda part=part: self.trained(part)) for part in self.parts]
 
+    def replay(self):
+        """Computes a few numbers of the experiment: both stages of bert-mini, four steps each, on sixty reviews.
+
+        Returns:
+            A dict, as `course_lib.training.experiments.replays.compute` takes it.
+        """
+        documents, found = corpus.imdb(), {}
+        documents = dataclasses.replace(documents, train=documents.train[:60], held_out=documents.held_out[:20])
+        with tempfile.TemporaryDirectory() as folder:
+            start = None
+            for name in ("bert-mini-short", "bert-mini"):
+                recipe = dataclasses.replace(
+                    RECIPES[name],
+                    start=start,
+                    vocabulary_size=400,
+                    batch_size=8,
+                    steps=4,
+                    steps_per_checkpoint=4,
+                    warmup_steps=2,
+                    evaluation_steps=1,
+                    jit_compile=False,
+                )
+                pretrain(recipe, documents, pathlib.Path(folder, name))
+                start = str(pathlib.Path(folder, name, "preset"))
+                with open(pathlib.Path(folder, name, "log.csv"), encoding="utf-8", newline="") as stream:
+                    (found[name],) = csv.DictReader(stream)
+                del found[name]["seconds"]
+        return found
+
     def trained(self, part):
         """One run.
 

@@ -14,6 +14,7 @@ from course_lib.seq2seq import Seq2Seq, Seq2SeqConfig
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.scores import scores
 from course_lib.training import experiments
+from course_lib.training.experiments import replays
 from course_lib.training.optimizers import AdamW
 from course_lib.training.schedules import WarmupInverseSquareRoot
 from course_lib.training.translation import Checkpoints, Pairs, translate
@@ -86,6 +87,37 @@ class Translation:
             for variant in VARIANTS
             for seed in self.seeds
         ]
+
+    def replay(self):
+        """Computes a few numbers of the experiment: the losses of two short epochs, a mean of
+        checkpoints, and scores of the beginnings of translations by the weights that are kept.
+
+        Returns:
+            A dict, as `course_lib.training.experiments.replays.compute` takes it.
+        """
+        keras.utils.set_random_seed(0)
+        few, kept = dataclasses.replace(self, warmup_steps=2, max_new_tokens=8), Checkpoints(2)
+        pairs = Pairs(self.tokenizer, *interface.pairs(self.splits.train[:6], self.languages), self.batch_size, seed=0)
+        model = few.compiled()
+        losses = model.fit(pairs, epochs=2, callbacks=[kept], verbose=0).history["loss"]
+        weights = Seq2Seq.from_preset(assets.data_folder() / "weights" / self.preset).get_weights()
+        tests = self.splits.test[:12]
+        written = {
+            "greedy": few.answers(tests, weights, Greedy()),
+            "beam": few.answers(tests, weights, BeamSearch(self.num_beams)),
+        }
+        return {
+            "losses": losses,
+            "mean": replays.projections(kept.mean()[0]),
+            "copies": len(self.copies),
+            "written": {
+                way: {
+                    name: scores(answers[name], references, interface.TOKENIZERS[name], resamples=2)["chrf"]
+                    for name, references in self.references(tests).items()
+                }
+                for way, answers in written.items()
+            },
+        }
 
     @functools.cached_property
     def splits(self):

@@ -6,6 +6,7 @@ from course_lib.bert import Bert
 from course_lib.data import reviews
 from course_lib.text.packing import pack_segments
 from course_lib.training import experiments
+from course_lib.training.experiments import replays
 from course_lib.training.experiments.classes import FROZEN, TF_IDF, mean_vectors
 from course_lib.training.experiments.frozen_features import best_linear
 
@@ -53,6 +54,23 @@ class Truncation:
                 if length or kept == FIRST:
                     results.append(self.linear(tokenizer, tokens, splits, kept, length))
         return [*results, {"lengths": [len(ids) + 2 for ids in tokens[2]]}]
+
+    def replay(self):
+        """Computes a few numbers of the experiment: vectors of two reviews that were cut, and TF-IDF of sixty.
+
+        Returns:
+            A dict, as `course_lib.training.experiments.replays.compute` takes it.
+        """
+        few = dataclasses.replace(self, sizes=(60, 20, 60), regularisations=(0.1, 10.0))
+        backbone, splits = Bert.from_preset(self.data[1]), few.splits()
+        tokenizer = backbone.tokenizer
+        tokens = [[tokenizer.encode(text)[1:-1] for text in split.texts] for split in splits]
+        ids = tokenizer.start_token_id, tokenizer.end_token_id, tokenizer.pad_token_id
+        rows = [cut(tokens[0][index], kept, 30) for index in range(2) for kept in (FIRST, LAST, BOTH)]
+        return {
+            "vectors": replays.projections(mean_vectors(backbone, pack_segments(rows, None, *ids)), len(rows)),
+            "linear": [few.linear(tokenizer, tokens, splits, kept, 64)["accuracy"] for kept in (FIRST, LAST, BOTH)],
+        }
 
     def splits(self):
         """Reviews.

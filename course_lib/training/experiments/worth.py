@@ -11,6 +11,7 @@ from course_lib.data import entities, reviews
 from course_lib.heads import TextClassifier, TokenClassifier
 from course_lib.text.words import pack_words
 from course_lib.training import experiments, recipes
+from course_lib.training.experiments import replays
 from course_lib.training.experiments.frozen_features import best_linear
 from course_lib.training.finetuning import Examples, fine_tune, logits_of
 
@@ -75,6 +76,29 @@ class Worth:
                 one = self.linear if model == "TF-IDF" else functools.partial(self.chosen, model)
                 results += [one(task, seed) for seed in self.seeds if (model, task[0]) != ("TF-IDF", "WNUT")]
         return results
+
+    def replay(self):
+        """Computes a few numbers of the experiment: an epoch on 24 rows of reviews or tweets, and TF-IDF.
+
+        Returns:
+            A dict, as `course_lib.training.experiments.replays.compute` takes it.
+        """
+
+        def few(name, count, seed):
+            splits = [
+                dataclasses.replace(
+                    split, **{field.name: getattr(split, field.name)[:size] for field in dataclasses.fields(split)}
+                )
+                for split, size in zip(self.splits(name, count, seed), (24, 8, 4), strict=True)
+            ]
+            return splits
+
+        small = replays.with_methods(dataclasses.replace(self, batch_size=2), splits=few)
+        tasks = [(name, count, 32, 1) for name, count, *_ in (self.tasks[0], self.tasks[-1])]
+        return {
+            f"{model}, {task[0]}": small.fine_tuned(model, task, 0, 1e-3)["validation_loss"]
+            for model, task in zip(("untrained", "bert-mini"), tasks, strict=True)
+        } | {"TF-IDF": self.linear(self.tasks[0], 0)["score"]}
 
     def chosen(self, model, task, seed):
         """One run, with the learning rate that the first seed chooses.
