@@ -7,6 +7,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 VENV ?= .venv
 WORKERS ?= 2
 CHAPTERS ?=
+PYTHONS_CHAPTER ?= 00
 LAB_OPTIONS ?=
 LOCK_OPTIONS ?=
 
@@ -19,7 +20,7 @@ NBVAL := --nbval-current-env --nbval-cell-timeout 600
 NOTEBOOKS := $(if $(CHAPTERS),$(foreach chapter,$(CHAPTERS),$(wildcard notebooks/$(chapter)_*.ipynb)),notebooks)
 FIRST_CHAPTER := $(firstword $(sort $(wildcard notebooks/*.ipynb)))
 
-.PHONY: help lab test notebooks notebooks-jax bench accelerator parity lint format lock clean
+.PHONY: help lab test test-tensorflow test-jax test-chapters quick pythons notebooks notebooks-jax bench accelerator parity lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,10 +30,22 @@ lab: $(VENV)/ready ## JupyterLab on the course; minutes the first time, then sec
 	$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.default_url=/lab/tree/$(FIRST_CHAPTER) $(LAB_OPTIONS)
 
-test: lint $(VENV)/data ## all that has to pass: style, both backends, every chapter; 25 minutes on two cores with AVX-512, 40 without, set-up included
+test: lint test-tensorflow test-jax test-chapters ## all that has to pass: style, both backends, every chapter; 25 minutes on two cores with AVX-512, 40 without, set-up included
+
+test-tensorflow: $(VENV)/data ## the library's tests on TensorFlow; 9 minutes
 	KERAS_BACKEND=tensorflow $(PYTEST)
+
+test-jax: $(VENV)/data ## the library's tests on JAX; 12 minutes
 	KERAS_BACKEND=jax $(PYTEST) -m "not parity and not one_backend"
-	KERAS_BACKEND=tensorflow $(PYTEST) --nbval $(NBVAL) notebooks
+
+test-chapters: $(VENV)/data ## the chapters on TensorFlow, their outputs compared, CHAPTERS="01 08" or all; 13 minutes
+	KERAS_BACKEND=tensorflow $(PYTEST) --nbval $(NBVAL) $(NOTEBOOKS)
+
+quick: $(VENV)/data ## what fails first: the library's tests on TensorFlow alone, no chapters
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not parity and not slow"
+
+pythons: $(VENV)/data ## on each other Python there is: it installs, the records load, chapter PYTHONS_CHAPTER passes; 2 minutes each
+	.ci/pythons $(VENV) notebooks/$(PYTHONS_CHAPTER)_*.ipynb
 
 notebooks: $(VENV)/data ## run the chapters and save them with outputs and times, CHAPTERS="01 08" or all; up to 20 minutes
 	$(VENV)/bin/python -m course_lib.chapters execute $(CHAPTERS)
