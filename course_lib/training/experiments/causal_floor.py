@@ -80,6 +80,7 @@ class CausalFloor:
         return {
             "losses": replays.first_losses(model, (self.batch(16, 0, step) for step in range(few.steps))),
             "GPT-2": compared(predict(model, held_out[0]), held_out, exact) | {"loss_by_place": []},
+            "amplified": compared(predict(replays.amplify(model), held_out[0]), held_out, exact)["loss"],
             "two words before": compared(self.table(held_out, 2), held_out, exact) | {"loss_by_place": []},
         }
 

@@ -85,7 +85,9 @@ class Floors:
             held_out, model = self.batch(task, 50, seed=2**20, step=0), few.model(task, seed=0)
             losses = replays.first_losses(model, (self.batch(task, 16, 0, step) for step in range(few.steps)))
             found[task] = {"losses": losses}
-            found[task] |= compare(predict(model, held_out[0]), held_out, self.exact(task, held_out))
+            exact = self.exact(task, held_out)
+            found[task] |= compare(predict(model, held_out[0]), held_out, exact)
+            found[task]["amplified"] = compare(predict(replays.amplify(model), held_out[0]), held_out, exact)["loss"]
         return found
 
     @functools.cached_property

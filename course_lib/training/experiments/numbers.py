@@ -128,11 +128,12 @@ class Numbers:
         for variant in (WHOLE, NO_POSITIONS, NO_MASK):
             keras.utils.set_random_seed(0)
             model = few.compiled(tokenizer, 3, CLASSES.get(variant, Seq2Seq))
-            batches = (
+            batches = [
                 [{name: array[step : step + 16] for name, array in part.items()} for part in (inputs, labels, weights)]
                 for step in range(0, 3 * 16, 16)
-            )
+            ]
             found[f"{variant}, losses"] = replays.first_losses(model, batches)
+            found[f"{variant}, amplified"] = replays.first_losses(replays.amplify(model), batches[:1])
         return found
 
     def splits(self, variant=WHOLE):

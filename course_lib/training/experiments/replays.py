@@ -83,6 +83,22 @@ def first_losses(model, batches):
     return losses
 
 
+def amplify(model, factor=6.0):
+    """Multiplies a model's kernels and embeddings, so that an untrained model shows what would hardly matter in it.
+
+    With small weights attention is even over a row whatever scales it, and one kind of GELU is like another.
+
+    Args:
+        model: a built model; it is changed.
+        factor: what the weights of two or more axes are multiplied by.
+
+    Returns:
+        The model.
+    """
+    model.set_weights([array * factor if array.ndim > 1 else array for array in model.get_weights()])
+    return model
+
+
 def projections(vectors, rows=4):
     """Numbers that change when any entry of the first vectors does.
 
