@@ -48,7 +48,7 @@ pythons: $(VENV)/data ## on each other Python there is: it installs, the records
 	.ci/pythons $(VENV) notebooks/$(PYTHONS_CHAPTER)_*.ipynb
 
 notebooks: $(VENV)/data ## run the chapters and save them with outputs and times, CHAPTERS="01 08" or all; up to 20 minutes
-	$(VENV)/bin/python -m course_lib.chapters execute $(CHAPTERS)
+	$(VENV)/bin/python -m course_lib.course.chapters execute $(CHAPTERS)
 
 notebooks-jax: $(VENV)/data ## the chapters' assertions on JAX, CHAPTERS="01 08" or all; up to 20 minutes
 	KERAS_BACKEND=jax $(PYTEST) --nbval-lax $(NBVAL) $(NOTEBOOKS)
@@ -72,7 +72,7 @@ format: $(VENV)/ready ## mend what Ruff can mend; seconds
 
 lock: $(VENV)/ready ## write requirements.lock from pyproject.toml; seconds. LOCK_OPTIONS=--upgrade for newer versions
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--extra test --extra jax $(LOCK_OPTIONS) --output-file requirements.lock pyproject.toml
+		--extra course --extra test --extra jax $(LOCK_OPTIONS) --output-file requirements.lock pyproject.toml
 
 clean: ## remove .venv and what tools left behind; what was fetched into data/cache/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -85,10 +85,13 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(PIP) --require-hashes --requirement requirements.lock
 	$(PIP) --quiet --no-deps --no-build-isolation --editable .
+	# TensorFlow writes to descriptor 2 as it starts; kernels would show that to the reader, in red.
+	@mkdir -p $(VENV)/etc/ipython
+	@echo "c.IPKernelApp.capture_fd_output = False" > $(VENV)/etc/ipython/ipython_kernel_config.py
 	@touch $@
 
 $(VENV)/data: $(VENV)/ready data/registry.toml
-	$(VENV)/bin/python -m course_lib.data.assets --all
+	$(VENV)/bin/python -m course_lib.assets --all
 	@touch $@
 
 # PyTorch comes through pip, which heeds the user's own configuration of it: to get the build for a CPU (0.2 GB), name

@@ -52,7 +52,7 @@ PEAKS = {  # by a part of the device's name: bfloat16 operations and bytes a sec
     "tpu v4": (275e12, 1.2e12),
     "tpu v5 lite": (197e12, 0.82e12),
 }
-GOLDEN = "test_checkpoints", "test_gpt2_checkpoints", "test_openai_gpt", "test_classifier_checkpoints"
+GOLDEN = "test_bert", "test_gpt", "test_openai_gpt", "test_heads"
 GOLDEN_TESTS = "computes_what or heads_compute or computed_as_there"
 LIMIT = 120  # seconds for one part
 
@@ -244,20 +244,22 @@ def jax_memory():
 
 
 def train_bert_ours(sizes):
-    from course_lib import Bert, BertPretrainer, objectives
+    from course_lib import Bert, BertPretrainer
+    from course_lib.training.losses import CrossEntropy
 
     model = BertPretrainer(Bert(bert_config(sizes), dtype="mixed_bfloat16"), dtype="mixed_bfloat16")
-    loss = {name: objectives.CrossEntropy() for name in ("mlm_logits", "nsp_logits")}
+    loss = {name: CrossEntropy() for name in ("mlm_logits", "nsp_logits")}
     return keras_trained(sizes, "bert", model, *bert_data(sizes), loss)
 
 
 def train_gpt2_ours(sizes):
-    from course_lib import GPT2, GPT2CausalLM, objectives
+    from course_lib import GPT2, GPT2CausalLM
+    from course_lib.training.losses import CrossEntropy
 
     model = GPT2CausalLM(GPT2(gpt2_config(sizes), dtype="mixed_bfloat16"), dtype="mixed_bfloat16")
     tokens, following = gpt2_data(sizes)
-    data = {"token_ids": tokens}, {"logits": following}
-    return keras_trained(sizes, "gpt2", model, *data, {"logits": objectives.CrossEntropy()})
+    data = {"token_ids": tokens}, following
+    return keras_trained(sizes, "gpt2", model, *data, CrossEntropy())
 
 
 def forward_ours(sizes):
@@ -309,20 +311,20 @@ def hub_gpt2(sizes, dtype):
 
 
 def train_bert_hub(sizes):
-    from course_lib import objectives
+    from course_lib.training.losses import CrossEntropy
 
     model = keras_hub().BertMaskedLM(hub_bert(sizes, "mixed_bfloat16"), preprocessor=None)  # no next-sentence head
     inputs, targets = bert_data(sizes)
     data = with_padding_mask(inputs), targets["mlm_logits"]
-    return keras_trained(sizes, "bert", model, *data, objectives.CrossEntropy(), next_sentence=False)
+    return keras_trained(sizes, "bert", model, *data, CrossEntropy(), next_sentence=False)
 
 
 def train_gpt2_hub(sizes):
-    from course_lib import objectives
+    from course_lib.training.losses import CrossEntropy
 
     tokens, following = gpt2_data(sizes)
     data = with_padding_mask({"token_ids": tokens}), following
-    return keras_trained(sizes, "gpt2", hub_gpt2(sizes, "mixed_bfloat16"), *data, objectives.CrossEntropy())
+    return keras_trained(sizes, "gpt2", hub_gpt2(sizes, "mixed_bfloat16"), *data, CrossEntropy())
 
 
 def forward_hub(sizes):
@@ -549,7 +551,7 @@ def attention_is_fused():
     x = jnp.zeros((2, 128, 2, 64), "bfloat16")
     masks = {
         "no mask": {},
-        "padding mask": {"mask": jnp.ones((2, 1, 1, 128), bool)},
+        "padding mask": {"mask": jnp.ones((2, 1, 128, 128), bool)},
         "causal mask": {"mask": jnp.ones((1, 1, 128, 128), bool)},
         "is_causal": {"is_causal": True},
     }
@@ -583,7 +585,7 @@ def golden(sizes):
                 outcomes[report.nodeid.split("::")[-1]] = report.outcome
 
     layer_checks.same = recorded  # before the tests import it
-    files = [str(ROOT / "tests" / f"{name}.py") for name in GOLDEN]
+    files = [str(ROOT / "tests" / "checkpoints" / f"{name}.py") for name in GOLDEN]
     chosen = "computed_as_there" if sizes == SMALL else GOLDEN_TESTS
     pytest.main(["-q", "-p", "no:cacheprovider", "-W", "default", "-k", chosen, *files], plugins=[Outcomes()])
     return {
@@ -599,20 +601,20 @@ PARTS = {
     "golden": golden,
     "train-bert/ours": train_bert_ours,
     "train-gpt2/ours": train_gpt2_ours,
-    "train-bert/hugging-face": train_bert_torch,
-    "train-gpt2/hugging-face": train_gpt2_torch,
-    "decode/ours": decode_ours,
-    "forward/ours": forward_ours,
-    "decode/hugging-face": decode_torch,
-    "forward/hugging-face": forward_torch,
     "train-bert/hugging-face-compiled": functools.partial(train_bert_torch, is_compiled=True),
     "train-gpt2/hugging-face-compiled": functools.partial(train_gpt2_torch, is_compiled=True),
-    "forward/hugging-face-compiled": functools.partial(forward_torch, is_compiled=True),
-    "decode/hugging-face-compiled": functools.partial(decode_torch, is_compiled=True),
-    "train-bert/keras-hub": train_bert_hub,
+    "train-gpt2/hugging-face": train_gpt2_torch,
+    "decode/ours": decode_ours,
+    "decode/hugging-face": decode_torch,
     "train-gpt2/keras-hub": train_gpt2_hub,
-    "forward/keras-hub": forward_hub,
+    "forward/ours": forward_ours,
+    "forward/hugging-face-compiled": functools.partial(forward_torch, is_compiled=True),
+    "train-bert/hugging-face": train_bert_torch,
+    "train-bert/keras-hub": train_bert_hub,
     "decode/keras-hub": decode_hub,
+    "forward/keras-hub": forward_hub,
+    "forward/hugging-face": forward_torch,
+    "decode/hugging-face-compiled": functools.partial(decode_torch, is_compiled=True),
 }
 
 

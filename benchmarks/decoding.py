@@ -14,10 +14,11 @@ import keras
 import numpy as np
 from measure import compiled, has_bfloat16, header, interleaved, matrix_rate, products, write
 
-from course_lib import GPT2, GPT2CausalLM, GPT2Config, objectives
+from course_lib import GPT2, GPT2CausalLM, GPT2Config
 from course_lib.data import reviews
-from course_lib.generation import Compiled
+from course_lib.generation.loop import Compiled
 from course_lib.text.byte_pair import BytePairTokenizer
+from course_lib.training.losses import CrossEntropy
 from course_lib.training.optimizers import AdamW
 
 NO_DROPOUT = {"embedding_dropout": 0.0, "dropout": 0.0, "attention_dropout": 0.0}
@@ -137,7 +138,7 @@ def decoding(results, folder):
 
 def held_out_loss(model, rows):
     """Nats a token, of all tokens but the first, from rows as the tokenizer returns them."""
-    score = compiled(lambda inputs: model(inputs)["logits"])
+    score = compiled(lambda inputs: model(inputs))
     losses, weights = 0.0, 0
     for start in range(0, len(rows["token_ids"]), 8):
         inputs = {name: array[start : start + 8] for name, array in rows.items()}
@@ -176,8 +177,8 @@ def train_ours(folder, inputs, targets, dtype, jit_compile):
     """A step of ours."""
     model = GPT2CausalLM.from_preset(folder, dtype=dtype)
     optimizer = AdamW(LEARNING_RATE, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
-    model.compile(optimizer, loss={"logits": objectives.CrossEntropy()}, jit_compile=jit_compile)
-    return lambda: float(model.train_on_batch(inputs, {"logits": targets}))
+    model.compile(optimizer, loss=CrossEntropy(), jit_compile=jit_compile)
+    return lambda: float(model.train_on_batch(inputs, targets))
 
 
 def train_keras_hub(folder, inputs, targets, jit_compile):
@@ -188,7 +189,7 @@ def train_keras_hub(folder, inputs, targets, jit_compile):
     backbone = keras_hub.models.GPT2Backbone.from_preset(folder, dropout=0.0)
     model = keras_hub.models.GPT2CausalLM(backbone, preprocessor=None)
     optimizer = keras.optimizers.AdamW(LEARNING_RATE, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
-    model.compile(optimizer, loss=objectives.CrossEntropy(), weighted_metrics=None, jit_compile=jit_compile)
+    model.compile(optimizer, loss=CrossEntropy(), weighted_metrics=None, jit_compile=jit_compile)
     return lambda: float(np.ravel(model.train_on_batch(inputs, targets))[0])  # the loss alone, or in a list
 
 

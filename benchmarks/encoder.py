@@ -15,8 +15,13 @@ course_lib.reproducible(0)
 import numpy as np  # noqa: E402
 from measure import has_bfloat16, header, interleaved, matrix_rate, products, write  # noqa: E402
 
-from course_lib import Bert, BertConfig, SentenceEncoder  # noqa: E402
-from course_lib.data import assets, reviews  # noqa: E402
+from course_lib import (  # noqa: E402
+    Bert,
+    BertConfig,
+    SentenceEncoder,
+    assets,
+)
+from course_lib.data import reviews  # noqa: E402
 
 BATCH, LENGTH = 8, 128
 BASE = BertConfig(vocabulary_size=30522, num_layers=12, num_heads=12, hidden_dim=768, intermediate_dim=3072)

@@ -18,9 +18,9 @@ import keras
 import numpy as np
 from measure import header, write
 
-from course_lib import Bert, TextClassifier
-from course_lib.data import assets, reviews
-from course_lib.objectives import CrossEntropy
+from course_lib import Bert, TextClassifier, assets
+from course_lib.data import reviews
+from course_lib.training.losses import CrossEntropy
 from course_lib.training.optimizers import AdamW
 from course_lib.training.schedules import WarmupLinearDecay
 

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 from measure import header, interleaved, matrix_rate, products, write
 
-from course_lib import BertConfig, WordPieceTokenizer, objectives
+from course_lib import BertConfig, WordPieceTokenizer
 from course_lib.text.masking import Masking
 from course_lib.text.word_piece import SPECIAL_TOKENS
+from course_lib.training.losses import CrossEntropy
 from course_lib.training.pretrain import build
 from course_lib.training.recipes import RECIPES
 
@@ -74,7 +75,7 @@ def keras_hub(inputs, targets, weights):
     )
     model = keras_hub.models.BertMaskedLM(backbone)
     optimizer = keras.optimizers.AdamW(RECIPE.learning_rate, weight_decay=RECIPE.weight_decay, global_clipnorm=1.0)
-    model.compile(optimizer, loss=objectives.CrossEntropy(), jit_compile=False)
+    model.compile(optimizer, loss=CrossEntropy(), jit_compile=False)
     return lambda: float(model.train_on_batch(inputs, targets["mlm_logits"], weights["mlm_logits"])[0])
 
 

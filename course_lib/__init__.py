@@ -1,20 +1,24 @@
-"""Transformer-based pre-trained models in Keras 3: attention, BERT, tokenizers, and what the course's chapters need."""
+"""Transformer-based pre-trained models in Keras 3: the library of the course."""
 
-import course_lib._quiet  # noqa: F401  first, since it starts Keras and its backend
-from course_lib.attention import (
+from course_lib.generation.samplers import BeamSearch, Greedy, MinP, Sampler, TopK, TopP
+from course_lib.layers import (
     MultiHeadAttention,
+    TransformerBlock,
+    TransformerStack,
     causal_mask,
     combine_masks,
     padding_mask,
     scaled_dot_product_attention,
 )
-from course_lib.bert import Bert, BertConfig, BertPretrainer
-from course_lib.gpt2 import GPT2, GPT2CausalLM, GPT2Config
-from course_lib.heads import TextClassifier, TokenClassifier
-from course_lib.sampling import BeamSearch, Greedy, MinP, Sampler, TopK, TopP
-from course_lib.sentence_encoder import SentenceEncoder
-from course_lib.seq2seq import Seq2Seq, Seq2SeqConfig
+from course_lib.models.bert import Bert, BertConfig, BertPretrainer
+from course_lib.models.classifiers import TextClassifier, TokenClassifier
+from course_lib.models.gpt2 import GPT2, GPT2CausalLM, GPT2Config
+from course_lib.models.openai_gpt import OpenAIGPT, OpenAIGPTCausalLM, OpenAIGPTConfig
+from course_lib.models.sentence_encoder import SentenceEncoder
+from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqLM
 from course_lib.text import BytePairTokenizer, WordPieceTokenizer
+
+__version__ = "0.2.0"
 
 __all__ = [
     "GPT2",
@@ -28,15 +32,22 @@ __all__ = [
     "Greedy",
     "MinP",
     "MultiHeadAttention",
+    "OpenAIGPT",
+    "OpenAIGPTCausalLM",
+    "OpenAIGPTConfig",
     "Sampler",
     "SentenceEncoder",
     "Seq2Seq",
     "Seq2SeqConfig",
+    "Seq2SeqLM",
     "TextClassifier",
     "TokenClassifier",
     "TopK",
     "TopP",
+    "TransformerBlock",
+    "TransformerStack",
     "WordPieceTokenizer",
+    "__version__",
     "causal_mask",
     "combine_masks",
     "padding_mask",
@@ -55,6 +66,9 @@ def reproducible(seed):
     """
     import keras
 
+    from course_lib.course.quiet import quiet
+
+    quiet()
     keras.utils.set_random_seed(seed)
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf

@@ -1,1 +1,1 @@
-"""Foreign checkpoint formats, one file each: tables from their configs and tensors to ours. They import no model."""
+"""Checkpoints: one module per format, which maps files to the variables of our models. It imports no model."""

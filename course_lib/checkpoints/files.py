@@ -1,53 +1,56 @@
-"""Reading what checkpoints consist of: JSON, and tensors in safetensors files. Pickles are refused."""
+"""Reads and writes the files of checkpoints: JSON, and tensors in safetensors files. Pickles are refused."""
 
 import json
+import os
 import pathlib
+import shutil
+import tempfile
 
 
-def read_json(path):
+def read_json(path, kind=dict):
     """Reads a JSON file.
 
     Args:
         path: of the file.
+        kind: the type that the file must hold, `dict` or `list`.
 
     Returns:
-        What it holds.
+        The content of the file, of that type.
 
     Raises:
-        ValueError: if there is no such file, or it is no JSON.
+        ValueError: if there is no such file, or it is broken, or it holds another type.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise ValueError(f"Expected a file {path}; there is none.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"Expected JSON in {path}; got a broken file: {error}.") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"Expected a {kind.__name__} in {path}; got a {type(content).__name__}.")
+    return content
 
 
 def read_tensors(folder):
-    """Reads the tensors of a folder, from one safetensors file or from its shards.
+    """Reads the tensors of a folder, from `model.safetensors` or from the shards that its index lists.
 
     Args:
         folder: path of the folder.
 
     Returns:
-        A dict of arrays by name.
+        A dict from names to arrays, in the shapes and dtypes of the files.
 
     Raises:
-        ValueError: if there is no safetensors file, or it is broken, or a shard is missing.
+        ValueError: if there is no safetensors file, or a shard is missing, or a file is broken.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     folder = pathlib.Path(folder)
-    index = folder / "model.safetensors.index.json"
-    shards = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
     tensors = {}
-    for shard in shards:
+    for shard in _shards(folder):
         path = folder / shard
-        if path.parent != folder:
-            raise ValueError(f"Expected shards beside {index}; got {shard!r}.")
         if not path.is_file():
             pickled = sorted(file.name for suffix in ("bin", "pt", "ckpt") for file in folder.glob(f"*.{suffix}"))
             hint = f" {pickled} are pickles, which can run any code when loaded, and are not read." if pickled else ""
@@ -59,3 +62,37 @@ def read_tensors(folder):
                 f"Expected a whole safetensors file {path}; it is broken or cut short: {error}."
             ) from error
     return tensors
+
+
+def write_checkpoint(folder, config, tensors):
+    """Writes `config.json` and `model.safetensors`, and replaces those that were there.
+
+    Each file appears in one step, when it is complete. The index of older shards is removed.
+
+    Args:
+        folder: path of the folder. It is made if need be.
+        config: a dict that JSON can hold.
+        tensors: a dict from names to contiguous arrays.
+    """
+    from safetensors.numpy import save_file
+
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+        config_path, weights_path = (pathlib.Path(partial) / name for name in ("config.json", "model.safetensors"))
+        config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(tensors, weights_path, metadata={"format": "pt"})  # which transformers wants to see
+        shutil.copymode(config_path, weights_path)  # safetensors lets nobody but the owner read what it writes
+        os.replace(weights_path, folder / weights_path.name)
+        os.replace(config_path, folder / config_path.name)
+    (folder / "model.safetensors.index.json").unlink(missing_ok=True)
+
+
+def _shards(folder):
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return ["model.safetensors"]
+    shards = read_json(index).get("weight_map", {}).values()
+    if not shards or not all(isinstance(shard, str) and (folder / shard).parent == folder for shard in shards):
+        raise ValueError(f"Expected a weight_map to shards beside {index}; got {sorted({*map(str, shards)})}.")
+    return sorted(set(shards))

@@ -33,8 +33,8 @@ class Shown:
         self.plain = same + self.masked[..., None]
         self.corrupted = np.zeros_like(same)
         if masking is not None:
-            kept = 1 - masking.mask_share - masking.random_share
-            self.corrupted = (masking.random_share / num_words + kept * same) * ~self.masked[..., None]
+            kept = 1 - masking.mask_fraction - masking.random_fraction
+            self.corrupted = (masking.random_fraction / num_words + kept * same) * ~self.masked[..., None]
 
     def applied(self, state, t):
         """A state, times what a position shows: a chosen word that is shown as a word counts one more.

@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from course_lib.data import assets
+from course_lib import assets
 from course_lib.data.splits import Splits, by_hash
 
 # Bytes of Windows-1252 (dashes, quotes, ž) that somebody decoded as Latin-1, so that they are control characters now.

@@ -8,11 +8,11 @@ unknown, and every text comes back as it was. The tests compare ids and merges t
 import collections
 import functools
 import itertools
-import pathlib
 
-from course_lib.text.merge_tokenizer import MergeTokenizer
-from course_lib.text.merges import learn_merges
-from course_lib.text.special import split_special
+from course_lib.checkpoints.huggingface import tokenizers
+from course_lib.text.bpe import learn_merges
+from course_lib.text.bpe_tokenizer import BPETokenizer
+from course_lib.text.special_tokens import split_special
 
 END_TOKEN = "<|endoftext|>"
 # A contraction's end; letters, digits or other signs, each with the space before them; white space, of which the last
@@ -67,7 +67,7 @@ def spell(word):
     return word.encode().decode("latin-1").translate(_TO_CHARACTERS)
 
 
-class BytePairTokenizer(MergeTokenizer):
+class BytePairTokenizer(BPETokenizer):
     """Turns texts into token ids as GPT-2 was trained on them, and back, byte for byte.
 
     The special token "<|endoftext|>", written in a text, is the special token.
@@ -94,6 +94,7 @@ class BytePairTokenizer(MergeTokenizer):
         "add_prefix_space": False,
         **dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_TOKEN),
     }
+    read_files = staticmethod(tokenizers.read_byte_pair)
     split = staticmethod(split_words)
     spell = staticmethod(spell)
 
@@ -152,23 +153,3 @@ class BytePairTokenizer(MergeTokenizer):
         spelled = {tuple(spell(word)): count for word, count in words.items()}
         merges, pieces = learn_merges(spelled, sorted(BYTE_CHARACTERS), vocabulary_size - 1)
         return cls([*pieces, END_TOKEN], merges)
-
-    @classmethod
-    def from_preset(cls, preset):
-        """The tokenizer of a folder in Hugging Face's layout: `vocab.json` and `merges.txt`, or else `tokenizer.json`.
-
-        Args:
-            preset: path of the folder, or a name of `data/registry.toml`, such as "gpt2-vocabulary".
-
-        Returns:
-            A `BytePairTokenizer`.
-
-        Raises:
-            ValueError: if there is no such preset, or it describes another kind of tokenizer.
-            ConnectionError: if it must be downloaded and no source is in reach.
-        """
-        from course_lib.checkpoints import huggingface_tokenizers
-        from course_lib.data import assets
-
-        folder = pathlib.Path(preset)
-        return cls(**huggingface_tokenizers.read_byte_pair(folder if folder.is_dir() else assets.fetch(str(preset))))

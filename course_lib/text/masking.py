@@ -16,16 +16,16 @@ class Masking:
     """Chooses tokens to predict and corrupts them. What it does depends on the batch, a seed and a step alone.
 
     In each row, `rate` of the regular tokens are chosen without replacement, rounded to the nearest number, at least
-    one and at most `positions`. Of these, `mask_share` become the mask token, `random_share` a token drawn from all
-    regular ones, and the rest stay as they are.
+    one and at most `positions`. Of these, `mask_fraction` become the mask token, `random_fraction` a token drawn from
+    all regular ones, and the rest stay as they are.
 
     Attributes:
         mask_token_id: id of the mask token.
         regular_ids: the ids that may be chosen and drawn: all but the special tokens.
         rate: share of a row's regular tokens that are chosen.
         positions: P, the most that are chosen in a row.
-        mask_share: share of the chosen tokens that become the mask token.
-        random_share: share of the chosen tokens that become a random token.
+        mask_fraction: share of the chosen tokens that become the mask token.
+        random_fraction: share of the chosen tokens that become a random token.
         continues_word: None, or booleans (V,), true for the pieces that continue a word; then the pieces of a word are
             chosen together, in a random order of the words, and one whose pieces are more than are left to choose is
             passed over (`--do_whole_word_mask` of Google's BERT).
@@ -43,17 +43,17 @@ class Masking:
     regular_ids: np.ndarray
     rate: float = 0.15
     positions: int = 20
-    mask_share: float = 0.8
-    random_share: float = 0.1
+    mask_fraction: float = 0.8
+    random_fraction: float = 0.1
     continues_word: np.ndarray | None = None
 
     def __post_init__(self):
         if not 0 < self.rate < 1:
             raise ValueError(f"Expected a rate between 0 and 1, neither of them; got {self.rate}.")
-        if not 0 <= self.mask_share <= 1 or not 0 <= self.random_share <= 1 - self.mask_share + 1e-9:
+        if not 0 <= self.mask_fraction <= 1 or not 0 <= self.random_fraction <= 1 - self.mask_fraction + 1e-9:
             raise ValueError(
-                f"Expected shares of 0 or more, together at most 1; got mask_share={self.mask_share}, "
-                f"random_share={self.random_share}."
+                f"Expected shares of 0 or more, together at most 1; got mask_fraction={self.mask_fraction}, "
+                f"random_fraction={self.random_fraction}."
             )
         if self.positions < 1:
             raise ValueError(f"Expected room for at least one prediction a row; got positions={self.positions}.")
@@ -67,7 +67,7 @@ class Masking:
         Args:
             tokenizer: a `WordPieceTokenizer`.
             whole_words: whether the pieces of a word are chosen together.
-            **settings: `rate`, `positions`, `mask_share`, `random_share`.
+            **settings: `rate`, `positions`, `mask_fraction`, `random_fraction`.
 
         Returns:
             A `Masking`.
@@ -111,8 +111,8 @@ class Masking:
 
         fate = rng.random(positions.shape)
         drawn = rng.choice(self.regular_ids, positions.shape)
-        seen = np.where(fate < self.mask_share + self.random_share, drawn, labels)
-        seen = np.where(fate < self.mask_share, self.mask_token_id, seen)
+        seen = np.where(fate < self.mask_fraction + self.random_fraction, drawn, labels)
+        seen = np.where(fate < self.mask_fraction, self.mask_token_id, seen)
         corrupted = token_ids.copy()
         rows, columns = np.nonzero(chosen)
         corrupted[rows, positions[rows, columns]] = seen[rows, columns]

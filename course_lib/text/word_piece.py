@@ -11,9 +11,11 @@ import json
 import pathlib
 import unicodedata
 
-from course_lib.text.merges import learn_merges
+from course_lib.checkpoints.huggingface import tokenizers
+from course_lib.checkpoints.presets import resolve_preset
+from course_lib.text.bpe import learn_merges
 from course_lib.text.packing import pack_segments, truncate_longest_first
-from course_lib.text.special import split_special
+from course_lib.text.special_tokens import split_special
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_LENGTH = 100  # characters; a longer word is unknown as a whole
@@ -287,31 +289,29 @@ class WordPieceTokenizer:
 
     @classmethod
     def from_preset(cls, preset):
-        """The tokenizer of a folder in Hugging Face's layout: `vocab.txt`, or else the same in `tokenizer.json`.
+        """Loads a tokenizer in Hugging Face's layout: from `vocab.txt`, or else from `tokenizer.json`.
 
         Args:
-            preset: path of the folder, or a name of `data/registry.toml`, such as "all-MiniLM-L6-v2".
+            preset: a name in `data/weights/` or `data/registry.toml`, such as "all-MiniLM-L6-v2", the path of a folder,
+                or "hf://owner/model" for a repository of the Hugging Face hub.
 
         Returns:
             A `WordPieceTokenizer`.
 
         Raises:
             ValueError: if there is no such preset, or it describes another kind of tokenizer.
-            ConnectionError: if it must be downloaded and no source is in reach.
+            OSError: if the preset must be downloaded and no source is in reach.
         """
-        from course_lib.checkpoints import huggingface_tokenizers
-        from course_lib.data import assets
-
-        folder = pathlib.Path(preset)
-        return cls(**huggingface_tokenizers.read_word_piece(folder if folder.is_dir() else assets.fetch(str(preset))))
+        return cls(**tokenizers.read_word_piece(resolve_preset(preset)))
 
     def save(self, folder):
         """Writes `vocab.txt` and `tokenizer_config.json`, as Hugging Face lays them out.
 
         Args:
-            folder: path of an existing folder.
+            folder: path of the folder. It is made if need be.
         """
         folder = pathlib.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "tokenizer.json").unlink(missing_ok=True)  # which transformers would prefer, if one was there before
         (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in self.vocabulary), encoding="utf-8")
         settings = {

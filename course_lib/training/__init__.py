@@ -1,1 +1,1 @@
-"""Training, and the experiments whose results chapters draw from."""
+"""Training: losses, optimizers, schedules, pre-training from recipes, fine-tuning and adaptation."""

@@ -1,4 +1,6 @@
-"""How much of a backbone learns: freezing by depth, low-rank adaptation, and learning rates that fall with depth.
+"""Which weights of a backbone learn, and how fast: freezing, low-rank adapters (LoRA), layer-wise learning rates.
+
+`course_lib.training.peft` saves and loads the adapters alone.
 
 Shapes: D model width, R rank.
 """
@@ -8,29 +10,28 @@ import tempfile
 
 import keras
 
-from course_lib.bert import Bert
-from course_lib.gpt2 import GPT2
+from course_lib.layers.transformer import TransformerStack
 
-_PROJECTIONS = ("query", "key", "value", "output_projection")
+PROJECTIONS = ("query", "key", "value", "output_projection")
 
 
 def freeze(backbone, layers):
-    """Lets the embeddings and the lowest blocks learn no more, and those above them learn.
+    """Freezes the embeddings and the lowest blocks, and unfreezes the blocks above them.
 
     `backbone.trainable = False` freezes all of it. Compile the model afterwards.
 
     Args:
-        backbone: a `Bert` or a `GPT2`.
-        layers: how many blocks, counted from below; with 0, the embeddings alone.
+        backbone: a backbone with one stack of blocks, such as a `Bert` or a `GPT2`.
+        layers: number of blocks to freeze, from below. With 0, only the embeddings are frozen.
 
     Raises:
-        ValueError: if the backbone is another, there are not so many blocks, or there are low-rank adapters, whose
-            kernels would learn again.
+        ValueError: if the backbone is of another kind, has fewer blocks, or has low-rank adapters, whose kernels would
+            learn again.
     """
-    embeddings, blocks = _parts(backbone)
+    embeddings, blocks = embeddings_and_blocks(backbone)
     if not 0 <= layers <= len(blocks):
         raise ValueError(f"Expected from 0 to {len(blocks)} layers to freeze, as many as there are; got {layers}.")
-    if any(map(_is_adapted, _dense_layers(backbone))):
+    if has_adapters(backbone):
         raise ValueError("Expected a backbone without low-rank adapters; freeze it before enable_lora.")
     for layer in embeddings:
         layer.trainable = False
@@ -39,65 +40,64 @@ def freeze(backbone, layers):
 
 
 def enable_lora(backbone, rank, alpha=None, projections=("query", "value")):
-    r"""Freezes a backbone but for low-rank adapters of its attention: $W + \frac{\alpha}{R} A B$, A (D, R), B (R, D).
+    r"""Freezes a backbone, and adds low-rank adapters to its attention: $W + \frac{\alpha}{R} A B$, A (D, R), B (R, D).
 
-    Hu et al., 2022, https://arxiv.org/abs/2106.09685, by Keras's own `enable_lora`. B is zero at first, so that nothing
-    changes before training. Compile the model afterwards. What is saved is merged: A and B are added to W.
+    Hu et al., 2022, https://arxiv.org/abs/2106.09685, by the `enable_lora` of Keras's layers. B starts at zero, so
+    nothing changes before training. Compile the model afterwards. Keras saves the merged kernel, W plus the product;
+    `course_lib.training.peft.save_lora` saves A and B.
 
     Args:
-        backbone: a `Bert` or a `GPT2`.
+        backbone: a backbone with one stack of blocks, such as a `Bert` or a `GPT2`.
         rank: R.
-        alpha: α; R if None.
-        projections: which of each block's "query", "key", "value" and "output_projection" have adapters.
+        alpha: α. Defaults to R.
+        projections: which projections of each block get adapters: "query", "key", "value", "output_projection".
 
     Raises:
-        ValueError: if the backbone is another, the rank is not positive, there is no such projection or it is named
-            twice, or there are adapters already. Nothing is changed then.
+        ValueError: if the backbone is of another kind, the rank is not positive, a projection does not exist or occurs
+            twice, or there are adapters already. Nothing changes then.
     """
     if rank < 1:
         raise ValueError(f"Expected a rank of at least 1; got {rank}.")
-    if isinstance(projections, str) or {*projections} - {*_PROJECTIONS} or len({*projections}) < len(projections):
-        raise ValueError(f"Expected a sequence of different projections of {_PROJECTIONS}; got {projections!r}.")
-    blocks = _parts(backbone)[1]
+    if isinstance(projections, str) or {*projections} - {*PROJECTIONS} or len({*projections}) < len(projections):
+        raise ValueError(f"Expected a sequence of different projections of {PROJECTIONS}; got {projections!r}.")
+    blocks = embeddings_and_blocks(backbone)[1]
     backbone.build()
-    if any(map(_is_adapted, _dense_layers(backbone))):
-        raise ValueError("Expected a backbone without low-rank adapters; this one has them. merge_lora takes them in.")
-    for weight in backbone.trainable_weights:  # and not the layers: adapters in them could not learn
-        weight.trainable = False
+    if has_adapters(backbone):
+        raise ValueError("Expected a backbone without low-rank adapters; this one has them. merge_lora merges them.")
+    freeze_weights(backbone)
     for block in blocks:
         for name in projections:
             getattr(block.attention, name).enable_lora(rank, lora_alpha=alpha)
 
 
 def merge_lora(model):
-    """The same model without adapters: they are added to the kernels, as Keras does when it saves a model.
+    """Copies a model, and adds its adapters to the kernels in the copy.
 
     Args:
         model: a backbone or a task, with adapters or without.
 
     Returns:
-        A new model with the same outputs, not compiled, all of whose weights can learn, but for a pooler on which
-        nothing depends.
+        A new model with the same outputs. It is not compiled, and all its weights can learn, except a pooler that
+        nothing depends on.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "merged.keras"
-        model.save(path)
+        model.save(path)  # Keras saves merged kernels
         return keras.saving.load_model(path, compile=False)
 
 
-def rates_by_depth(model, decay):
-    r"""Learning rates that fall with depth (Howard & Ruder, 2018, https://arxiv.org/abs/1801.06146, section 3.2).
+def layerwise_lr_decay(model, decay):
+    r"""Computes learning rates that fall with depth (Howard & Ruder, 2018, https://arxiv.org/abs/1801.06146, 3.2).
 
-    What stands above the blocks has the whole rate, the l-th block from above $\text{decay}^l$ of it, and the
-    embeddings as if they were one more block.
+    The head has the whole learning rate, the l-th block from the top $\text{decay}^l$ of it, and the embeddings that
+    of one block more.
 
     Args:
         model: a task with a backbone.
-        decay: from each block to the one below, in (0, 1].
+        decay: factor from each block to the one below, in (0, 1].
 
     Returns:
-        A list of factors, one for each of the trainable variables: the `rates` of
-        `course_lib.training.optimizers.AdamW`.
+        A list with a factor for each trainable variable: the `lr_multipliers` of `course_lib.training.optimizers`.
 
     Raises:
         ValueError: if the decay is not in (0, 1].
@@ -105,24 +105,50 @@ def rates_by_depth(model, decay):
     if not 0 < decay <= 1:
         raise ValueError(f"Expected a decay in (0, 1]; got {decay}.")
     model.build()
-    embeddings, blocks = _parts(model.backbone)
-    rates = {}
+    embeddings, blocks = embeddings_and_blocks(model.backbone)
+    multipliers = {}
     for depth, layers in enumerate([*([block] for block in reversed(blocks)), embeddings], start=1):
-        rates |= {id(weight): decay**depth for layer in layers for weight in layer.weights}
-    return [rates.get(id(weight), 1.0) for weight in model.trainable_variables]
+        multipliers |= {id(weight): decay**depth for layer in layers for weight in layer.weights}
+    return [multipliers.get(id(weight), 1.0) for weight in model.trainable_variables]
 
 
-def _parts(backbone):
-    """The layers below the blocks, and the blocks."""
-    if not isinstance(backbone, Bert | GPT2):
-        raise ValueError(f"Expected a backbone, a Bert or a GPT2; got a {type(backbone).__name__}.")
-    stack = backbone.encoder if hasattr(backbone, "encoder") else backbone.decoder
-    return backbone.layers[: backbone.layers.index(stack)], stack.blocks
+def embeddings_and_blocks(backbone):
+    """Finds the layers below the blocks, and the blocks.
+
+    Args:
+        backbone: a backbone with one stack of blocks.
+
+    Returns:
+        Two lists of layers.
+
+    Raises:
+        ValueError: if there is not exactly one stack.
+    """
+    layers = backbone.layers
+    stacks = [index for index, layer in enumerate(layers) if isinstance(layer, TransformerStack)]
+    if len(stacks) != 1:
+        kind = type(backbone).__name__
+        raise ValueError(f"Expected a backbone with one stack of blocks, such as a Bert or a GPT2; got a {kind}.")
+    return layers[: stacks[0]], layers[stacks[0]].blocks
 
 
-def _dense_layers(backbone):
-    return [layer for layer in backbone._flatten_layers() if isinstance(layer, keras.layers.Dense)]
+def has_adapters(backbone):
+    """Tells whether any dense layer has a low-rank adapter.
+
+    Args:
+        backbone: a backbone.
+
+    Returns:
+        A boolean.
+    """
+    return any(isinstance(layer, keras.layers.Dense) and layer.lora_enabled for layer in backbone._flatten_layers())
 
 
-def _is_adapted(layer):
-    return layer.lora_enabled
+def freeze_weights(backbone):
+    """Freezes every weight, but no layer: an adapter that is added to a frozen layer could not learn.
+
+    Args:
+        backbone: a built backbone.
+    """
+    for weight in backbone.trainable_weights:
+        weight.trainable = False

@@ -1,28 +1,96 @@
-"""The optimizers of pre-training and fine-tuning."""
+"""AdamW and Muon, with what the training of Transformers adds to Keras's.
+
+- `densify`: gradients of embeddings are summed by token before they are clipped.
+- `ByVariable`: norms and biases do not decay, and each variable may have a learning rate of its own.
+- `fused_adam_step`: on TensorFlow, Adam's step in one operation.
+"""
 
 import keras
+from keras import ops
 
-_WITHOUT_DECAY = ["bias", "beta", "gamma"]
+WITHOUT_DECAY = ("bias", "beta", "gamma")
 
 
-@keras.saving.register_keras_serializable("course_lib")
-class AdamW(keras.optimizers.AdamW):
-    """AdamW (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101) without decay on norms and biases.
+def densify(gradients):
+    """Turns sparse gradients into dense ones.
 
-    On TensorFlow, the gradient of an embedding comes as one row for each token. Keras takes its norm, for clipping,
-    before it adds up the rows of the same token, and so clips by another number than on JAX; here they are added first.
+    On TensorFlow, the gradient of an embedding has a row for each token of the batch, and Keras takes its norm for
+    clipping before it adds up the rows of one token. That is another norm than on JAX, so the rows are added up first.
 
     Args:
-        *args: what `keras.optimizers.AdamW` takes.
-        rates: a factor of the learning rate for each of the variables, as
-            `course_lib.training.adaptation.rates_by_depth` gives them; 1 for all if None.
-        **kwargs: what `keras.optimizers.AdamW` takes.
+        gradients: a list of gradients, or None in places.
+
+    Returns:
+        A list of tensors, or None in the same places.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return gradients
+    import tensorflow as tf
+
+    return [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def fused_adam_step(variable, momentum, velocity, gradient, step, learning_rate, beta_1, beta_2, epsilon):
+    """Applies Adam's step on TensorFlow in one pass over the memory. Keras's operations take a dozen.
+
+    Args:
+        variable: a `tf.Variable`. It changes, as do `momentum` and `velocity`.
+        momentum: a `tf.Variable` of the same shape, the running mean of the gradient.
+        velocity: a `tf.Variable` of the same shape, the running mean of its square.
+        gradient: a tensor of the same shape.
+        step: the number of this step, which begins with 1.
+        learning_rate: a scalar.
+        beta_1: how much of the momentum is kept, a number.
+        beta_2: how much of the velocity is kept, a number.
+        epsilon: added to the square root of the velocity, a number.
+    """
+    import tensorflow as tf
+
+    dtype = variable.dtype
+    step = tf.cast(step, dtype)
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=momentum.handle,
+        v=velocity.handle,
+        beta1_power=tf.cast(beta_1, dtype) ** step,
+        beta2_power=tf.cast(beta_2, dtype) ** step,
+        lr=tf.cast(learning_rate, dtype),
+        beta1=beta_1,
+        beta2=beta_2,
+        epsilon=epsilon,
+        grad=tf.cast(gradient, dtype),
+    )
+
+
+class ByVariable:
+    """Gives a Keras optimizer weight decay and a learning rate by variable. Inherit it before the optimizer.
+
+    Args:
+        *args: arguments of the optimizer.
+        lr_multipliers: a factor of the learning rate for each trainable variable, in their order, as
+            `course_lib.training.adaptation.layerwise_lr_decay` returns them. Defaults to 1 for all.
+        **kwargs: arguments of the optimizer.
     """
 
-    def __init__(self, *args, rates=None, **kwargs):
+    def __init__(self, *args, lr_multipliers=None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.rates = None if rates is None else tuple(rates)
-        self.exclude_from_weight_decay(var_names=_WITHOUT_DECAY)
+        self.lr_multipliers = None if lr_multipliers is None else tuple(lr_multipliers)
+        self.exclude_from_weight_decay(var_names=list(WITHOUT_DECAY))
+
+    def build(self, var_list):
+        """Creates the optimizer's state.
+
+        Args:
+            var_list: the trainable variables.
+
+        Raises:
+            ValueError: if there are more or fewer variables than multipliers.
+        """
+        if self.lr_multipliers is not None and len(self.lr_multipliers) != len(var_list):
+            raise ValueError(
+                f"Expected a variable for each of {len(self.lr_multipliers)} lr_multipliers; got {len(var_list)}."
+            )
+        super().build(var_list)
 
     def apply(self, grads, trainable_variables=None):
         """Takes a step.
@@ -30,87 +98,88 @@ class AdamW(keras.optimizers.AdamW):
         Args:
             grads: a gradient for each variable, or None.
             trainable_variables: the variables, at the first call.
-
-        Raises:
-            ValueError: if there are more or fewer variables than rates.
         """
-        grads = _added_up(grads)
-        if self.rates is None:
-            return super().apply(grads, trainable_variables)
-        variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
-        if len(variables) != len(self.rates):
-            raise ValueError(f"Expected a variable for each of {len(self.rates)} rates; got {len(variables)}.")
-        # Adam takes the scale out of a gradient, so that the step itself has to be scaled, and decay is part of it.
-        before = [variable + 0 for variable in variables]  # read now, as a variable itself would not be
-        super().apply(grads, trainable_variables)
-        for variable, old, rate in zip(variables, before, self.rates, strict=True):
-            if rate != 1:
-                variable.assign(old + rate * (variable - old))
+        return super().apply(densify(grads), trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
-        """Moves one variable; TensorFlow does it in one pass over the memory, where Keras's operations take a dozen.
+        """Lets one variable decay, and moves it, both at its own learning rate.
 
         Args:
             gradient: of the variable's shape.
-            variable: the variable.
-            learning_rate: a scalar.
+            variable: the variable, or on TensorFlow its `tf.Variable`.
+            learning_rate: of all variables, a scalar.
         """
-        if keras.backend.backend() != "tensorflow" or self.amsgrad:
-            return super().update_step(gradient, variable, learning_rate)
-        import tensorflow as tf
+        index = self._get_variable_index(variable)
+        if self.lr_multipliers is not None:
+            learning_rate = learning_rate * self.lr_multipliers[index]
+        decay = self.weight_decay_of(self._trainable_variables[index])  # TensorFlow's own variable has no path
+        if decay:
+            rate = ops.cast(learning_rate, variable.dtype)
+            self.assign_sub(variable, variable * ops.cast(decay, variable.dtype) * rate)
+        super().update_step(gradient, variable, learning_rate)
 
-        index, dtype = self._get_variable_index(variable), variable.dtype
-        step = tf.cast(self.iterations + 1, dtype)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            beta1_power=tf.cast(self.beta_1, dtype) ** step,
-            beta2_power=tf.cast(self.beta_2, dtype) ** step,
-            lr=tf.cast(learning_rate, dtype),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=tf.cast(gradient, dtype),
-        )
+    def weight_decay_of(self, variable):
+        """Returns the weight decay of one variable, 0 if it has none.
+
+        Args:
+            variable: one of the trainable variables, a Keras variable.
+        """
+        return self.weight_decay or 0 if self._use_weight_decay(variable) else 0
+
+    def _apply_weight_decay(self, variables):
+        """Does nothing: Keras would let all variables decay at one rate here, and `update_step` does it."""
 
     def get_config(self):
-        """The arguments of the constructor."""
-        return super().get_config() | {"rates": self.rates}
+        """Returns the constructor's arguments."""
+        return super().get_config() | {"lr_multipliers": self.lr_multipliers}
+
+
+class _FusedAdam(keras.optimizers.AdamW):
+    def update_step(self, gradient, variable, learning_rate):
+        if keras.backend.backend() != "tensorflow" or self.amsgrad:
+            return super().update_step(gradient, variable, learning_rate)
+        index = self._get_variable_index(variable)
+        momentum, velocity = self._momentums[index].value, self._velocities[index].value
+        settings = self.beta_1, self.beta_2, self.epsilon
+        fused_adam_step(variable, momentum, velocity, gradient, self.iterations + 1, learning_rate, *settings)
 
 
 @keras.saving.register_keras_serializable("course_lib")
-class Muon(keras.optimizers.Muon):
-    """Muon for the kernels of layers, and AdamW for embeddings, biases and norms.
-
-    The step of a kernel is its momentum with all singular values made about equal, so that rare directions are learned
-    as fast as common ones (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/), and as large as AdamW's
-    would be, so that the same learning rate and decay serve (Liu et al., 2025, https://arxiv.org/abs/2502.16982,
-    section 2.2). Gradients are clipped, and weights decay, as by `AdamW`.
+class AdamW(ByVariable, _FusedAdam):
+    """AdamW (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101) without decay of norms and biases.
 
     Args:
-        *args: what `keras.optimizers.Muon` takes.
+        *args: arguments of `keras.optimizers.AdamW`.
+        lr_multipliers: a factor of the learning rate for each trainable variable. Defaults to 1 for all.
+        **kwargs: arguments of `keras.optimizers.AdamW`.
+    """
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class Muon(ByVariable, keras.optimizers.Muon):
+    """Muon for the kernels of layers, and AdamW for embeddings, biases and norms. Norms and biases do not decay.
+
+    The step of a kernel is its momentum with all singular values made about equal, so that rare directions are learned
+    as fast as common ones (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/). It is as large as AdamW's
+    would be, so the same learning rate and decay serve both (Liu et al., 2025, https://arxiv.org/abs/2502.16982,
+    section 2.2).
+
+    Args:
+        *args: arguments of `keras.optimizers.Muon`.
         weight_decay: of all weights that decay.
-        **kwargs: what `keras.optimizers.Muon` takes.
+        lr_multipliers: a factor of the learning rate for each trainable variable. Defaults to 1 for all.
+        **kwargs: arguments of `keras.optimizers.Muon`.
     """
 
     def __init__(self, *args, weight_decay=0.004, **kwargs):
         super().__init__(*args, weight_decay=weight_decay, **{"adam_weight_decay": weight_decay} | kwargs)
-        self.exclude_from_weight_decay(var_names=_WITHOUT_DECAY)
 
-    def apply(self, grads, trainable_variables=None):
-        """Takes a step.
+    def weight_decay_of(self, variable):
+        """Returns the weight decay of one variable, 0 if it has none.
 
         Args:
-            grads: a gradient for each variable, or None.
-            trainable_variables: the variables, at the first call.
+            variable: one of the trainable variables, a Keras variable.
         """
-        return super().apply(_added_up(grads), trainable_variables)
-
-
-def _added_up(grads):
-    if keras.backend.backend() != "tensorflow":
-        return grads
-    import tensorflow as tf
-
-    return [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in grads]
+        if self._should_use_adamw(variable) and self._use_weight_decay(variable):
+            return self.adam_weight_decay or 0
+        return super().weight_decay_of(variable)

@@ -1,8 +1,8 @@
 """Pre-trains a BERT or a GPT-2: `python -m course_lib.training.pretrain bert-mini`, or `gpt-mini`.
 
-Stopped at any moment and started again, it goes on where it was and ends with the same numbers: each batch depends on
-the recipe's seed and the step alone, and a checkpoint holds all that training changes. What the two models do not share
-stands in `course_lib.training.masked` and `course_lib.training.causal`, under the same names.
+A run that was stopped resumes when it is started again, and ends with the same numbers: each batch depends only on the
+recipe's seed and the step, and a checkpoint holds everything that training changes. What differs between the two models
+is in the classes `course_lib.training.mlm.MaskedLanguageModeling` and `course_lib.training.clm.CausalLanguageModeling`.
 """
 
 import argparse
@@ -18,12 +18,15 @@ import keras
 from tqdm.auto import tqdm
 
 from course_lib.data import corpus
-from course_lib.training import causal, checkpoint, masked
+from course_lib.training import resumable
+from course_lib.training.clm import CausalLanguageModeling
+from course_lib.training.losses import CrossEntropy
+from course_lib.training.mlm import MaskedLanguageModeling
 from course_lib.training.optimizers import AdamW, Muon
-from course_lib.training.recipes import RECIPES, Recipe, locate, run_folder
+from course_lib.training.recipes import RECIPES, Recipe, resolve_start, run_folder
 from course_lib.training.schedules import WarmupLinearDecay
 
-OBJECTIVES = {"masked": masked, "causal": causal}
+OBJECTIVES = {"masked": MaskedLanguageModeling, "causal": CausalLanguageModeling}
 OPTIMIZERS = {"adamw": AdamW, "muon": Muon}
 
 
@@ -31,9 +34,9 @@ class Batches(keras.utils.PyDataset):
     """Batches for `fit`, each a function of its step.
 
     Args:
-        batch_of: from a step to inputs, targets and sample weights.
+        batch_of: a function from a step to inputs, labels and, optionally, weights.
         first: the first step.
-        steps: how many there are; without end if None.
+        steps: number of steps. Without it, there is no end.
     """
 
     def __init__(self, batch_of, first=0, steps=None):
@@ -50,71 +53,78 @@ class Batches(keras.utils.PyDataset):
 
 
 def prepare(documents, recipe, folder):
-    """The vocabulary of a run, trained or taken over at its first start, and its documents as token ids.
+    """Makes the tokenizer of a run, or reads it if the run has been started before, and encodes the documents.
 
     Args:
         documents: a `course_lib.data.corpus.Documents`.
         recipe: a `Recipe`.
-        folder: of the run.
+        folder: path of the run's folder.
 
     Returns:
-        The tokenizer; and the training and the held-out documents, as the `encode` of the objective returns them.
+        The tokenizer; and the training and the held-out documents, as `encode` of the objective returns them.
 
     Raises:
-        ValueError: if the documents cannot be used, as that says, or `vocabulary_size` is smaller than the alphabet.
+        ValueError: if `encode` cannot use the documents, or `vocabulary_size` is smaller than the alphabet.
     """
-    objective = OBJECTIVES[recipe.objective]
+    objective = OBJECTIVES[recipe.objective](recipe)
     if (folder / "tokenizer_config.json").is_file():  # the last file that `save` writes
-        tokenizer = objective.TOKENIZER.from_preset(folder)
+        tokenizer = objective.tokenizer_class.from_preset(folder)
     else:
         if recipe.start:
-            tokenizer = objective.TOKENIZER.from_preset(locate(recipe.start))
+            tokenizer = objective.tokenizer_class.from_preset(resolve_start(recipe.start))
         else:
-            tokenizer = objective.TOKENIZER.train(documents.train, recipe.vocabulary_size)
+            tokenizer = objective.tokenizer_class.train(documents.train, recipe.vocabulary_size)
         tokenizer.save(folder)
-    return tokenizer, *(objective.encode(part, tokenizer, recipe) for part in (documents.train, documents.held_out))
+    return tokenizer, *(objective.encode(part, tokenizer) for part in (documents.train, documents.held_out))
 
 
 def batch_maker(data, tokenizer, recipe, seed):
-    """What makes the batches of a run.
+    """Makes the function that draws the batches of a run.
 
     Args:
-        data: what the objective's `encode` returned.
+        data: what `encode` of the objective returned.
         tokenizer: of the run.
         recipe: a `Recipe`.
         seed: an integer of 0 or more.
 
     Returns:
-        A function from a step to its batch: what `fit` takes.
+        A function from a step to its batch, as `fit` takes it.
     """
-    return OBJECTIVES[recipe.objective].batch_maker(data, tokenizer, recipe, seed)
+    return OBJECTIVES[recipe.objective](recipe).batch_maker(data, tokenizer, seed)
 
 
 def build(recipe, tokenizer, counts=None):
-    """A model as training finds it, its weights drawn with the recipe's seed, and compiled.
+    """Makes the model that training starts from, with weights drawn from the recipe's seed, and compiles it.
 
     Args:
         recipe: a `Recipe`.
         tokenizer: of the run.
-        counts: int (V,), how often each token occurs in the corpus, for scores to start from; even if None.
+        counts: integers (V,), how often each token occurs in the corpus. Without them, all tokens are equally likely at
+            first.
 
     Returns:
         A `BertPretrainer`, or a `GPT2CausalLM`.
     """
-    objective = OBJECTIVES[recipe.objective]
+    objective = OBJECTIVES[recipe.objective](recipe)
     keras.utils.set_random_seed(recipe.seed)
-    model = objective.new_model(recipe, tokenizer, counts)
+    model = objective.new_model(tokenizer, counts)
     if recipe.start:
-        model.set_weights(objective.MODEL.from_preset(locate(recipe.start)).get_weights())
+        model.set_weights(objective.model_class.from_preset(resolve_start(recipe.start)).get_weights())
     schedule = WarmupLinearDecay(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
     optimizer = OPTIMIZERS[recipe.optimizer](schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer, jit_compile=recipe.jit_compile, **objective.compile_arguments())
+    defaults = model.default_compile()
+    model.compile(
+        optimizer,
+        loss=keras.tree.map_structure(lambda _: CrossEntropy(), defaults["loss"]),
+        weighted_metrics=defaults["weighted_metrics"],
+        jit_compile=recipe.jit_compile,
+    )
     return model
 
 
 class _Log(keras.callbacks.Callback):
-    """After each epoch of `fit`: a row in the log, and a checkpoint."""
+    """Writes a row of the log and a checkpoint after each epoch of `fit`."""
 
     def __init__(self, folder, recipe, digest, rows):
         super().__init__()
@@ -131,12 +141,12 @@ class _Log(keras.callbacks.Callback):
             name: float(value) for name, value in logs.items()
         }
         self.rows.append(row)
-        checkpoint.save(self.folder / "checkpoint.safetensors", self.model, self.digest, self.rows)
+        resumable.save(self.folder / "checkpoint.safetensors", self.model, self.digest, self.rows)
         write_log(self.folder / "log.csv", self.rows)
 
 
 class _Progress(keras.callbacks.Callback):
-    """A bar with the loss, tokens a second, and the time left."""
+    """Shows a bar with the loss, the tokens per second, and the time left."""
 
     def __init__(self, recipe, first):
         super().__init__()
@@ -153,7 +163,7 @@ class _Progress(keras.callbacks.Callback):
 
 
 def write_log(path, rows):
-    """Writes a CSV file, whole or not at all.
+    """Writes a CSV file, which appears when it is complete.
 
     Args:
         path: of the file.
@@ -171,19 +181,19 @@ def pretrain(recipe, documents, folder, tensorboard=False):
     """Runs a recipe, or what is left of it.
 
     Args:
-        recipe: a `Recipe`; `steps` is a multiple of `steps_per_checkpoint`.
+        recipe: a `Recipe`. Its `steps` are a multiple of `steps_per_checkpoint`.
         documents: a `course_lib.data.corpus.Documents`.
-        folder: path of the run's folder, which is made if need be; it gets the vocabulary,
-            `checkpoint.safetensors`, `log.csv`, and at the end `preset/`, the model in float16.
+        folder: path of the run's folder. It is made if need be, and gets the vocabulary, `checkpoint.safetensors`,
+            `log.csv`, and at the end `preset/`, the model in float16.
         tensorboard: whether to log for TensorBoard too, into `tensorboard/`.
 
     Returns:
-        The model, as `build` describes it.
+        The model, as `build` returns it, after training.
 
     Raises:
-        ValueError: if the corpus cannot be used, as `prepare` says, or the checkpoint in the folder is cut short or of
-            another recipe or corpus.
-        OSError: if a checkpoint cannot be written; the last one is untouched then.
+        ValueError: if `prepare` cannot use the corpus, or the checkpoint in the folder is cut short, or is of another
+            recipe or corpus.
+        OSError: if a checkpoint cannot be written. The last one is unchanged then.
     """
     if recipe.steps % recipe.steps_per_checkpoint:
         raise ValueError(
@@ -196,7 +206,7 @@ def pretrain(recipe, documents, folder, tensorboard=False):
     model = build(recipe, tokenizer, train.counts(tokenizer.vocabulary_size))
     digest = hashlib.sha256((json.dumps(dataclasses.asdict(recipe)) + documents.sha256).encode()).hexdigest()
     path = folder / "checkpoint.safetensors"
-    rows = checkpoint.restore(path, model, digest) if path.exists() else []
+    rows = resumable.restore(path, model, digest) if path.exists() else []
     done = rows[-1]["step"] if rows else 0
     if done < recipe.steps:
         callbacks = [_Log(folder, recipe, digest, rows), _Progress(recipe, done)]
@@ -230,7 +240,7 @@ def main():
 
     def run(name, folder):
         recipe = RECIPES[name] if name in RECIPES else Recipe.read(name)
-        if recipe.start in RECIPES:  # if it is there, this finds it to be of the same corpus, and is quick
+        if recipe.start in RECIPES:  # if it has been run on the same corpus, this takes no time
             run(recipe.start, None)
         folder = folder or run_folder(pathlib.Path(name).stem)
         print(f"{name} on {documents}, in {folder}")

@@ -1,44 +1,44 @@
-"""Recipes of pre-training: all that decides what a run computes, its corpus aside, and where runs are kept."""
+"""Recipes of pre-training: everything that decides what a run computes, except its corpus; and where runs are kept."""
 
 import dataclasses
 import pathlib
 import tomllib
 
-from course_lib import preset
-from course_lib.data import assets
+from course_lib import assets
+from course_lib.checkpoints.presets import resolve_preset
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All that decides what a pre-training run computes, its corpus aside.
+    """Everything that decides what a pre-training run computes, except its corpus.
 
     Attributes:
-        vocabulary_size: V, trained on the corpus.
-        num_layers: blocks of the model.
+        vocabulary_size: V, of the vocabulary that is trained on the corpus.
+        num_layers: number of blocks.
         num_heads: N.
         hidden_dim: D.
         intermediate_dim: width inside the feed-forward layers.
-        max_sequence_length: how many positions the model has.
-        dropout: in the layers and of the attention weights.
+        max_sequence_length: number of positions of the model.
+        dropout: fraction dropped in the layers and of the attention weights.
         initializer_range: standard deviation of the initial weights.
-        length: T, tokens a row, special tokens included.
-        batch_size: B, rows a step.
-        steps: how many.
-        warmup_steps: steps until the learning rate is at its peak, from where it falls in a line to 0.
+        length: T, tokens per row, special tokens included.
+        batch_size: B, rows per step.
+        steps: number of steps.
+        warmup_steps: number of steps until the learning rate is at its peak. From there it falls linearly to 0.
         learning_rate: the peak.
         optimizer: "adamw" or "muon", as in `course_lib.training.optimizers`.
-        weight_decay: of the optimizer; norms and biases have none.
+        weight_decay: of the optimizer. Norms and biases have none.
         clip: highest norm of all gradients together.
-        masking_rate: share of the tokens to predict, if `objective` is "masked".
-        whole_words: whether the pieces of a word are masked together, likewise.
-        start: preset, or recipe of this module, whose weights and vocabulary the run starts from; both are made anew if
-            None.
+        masking_rate: fraction of the tokens to predict, if `objective` is "masked".
+        whole_words: whether the pieces of a word are masked together, if `objective` is "masked".
+        start: preset, or recipe of this module, whose weights and vocabulary the run starts from. Without one, the run
+            makes both.
         seed: of weights, batches, masks and dropout.
         dtype: policy of the layers.
         jit_compile: whether XLA compiles the step.
-        steps_per_checkpoint: after so many steps, the held-out documents are evaluated and a checkpoint is written.
-        evaluation_steps: batches of held-out documents in each evaluation.
-        objective: "masked" for a BERT, which fills in tokens and tells which sentence follows; "causal" for a GPT-2.
+        steps_per_checkpoint: number of steps from one evaluation and checkpoint to the next.
+        evaluation_steps: number of held-out batches in each evaluation.
+        objective: "masked" for `course_lib.training.mlm`, a BERT; "causal" for `course_lib.training.clm`, a GPT-2.
 
     Raises:
         ValueError: if the objective or the optimizer is another.
@@ -81,13 +81,14 @@ class Recipe:
         """Reads a recipe from a TOML file.
 
         Args:
-            path: of the file, which names the fields that differ from the defaults.
+            path: of the file. It holds the fields that differ from the defaults.
 
         Returns:
             A `Recipe`.
 
         Raises:
-            ValueError: if the file is no TOML, names a field that recipes do not have, or another objective.
+            ValueError: if the file is no TOML, has a field that recipes do not have, or another objective or
+                optimizer.
         """
         try:
             fields = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
@@ -100,12 +101,25 @@ class Recipe:
 
     @property
     def predictions(self):
-        """P, the most predictions that a row can have."""
+        """P, the highest number of predictions in a row."""
         return int(self.masking_rate * (self.length - 3) + 0.5)
 
+    def config(self, config_class, **fields):
+        """Makes the config of a model.
 
-# A BERT: short rows first and longer ones after them, as Devlin et al. do; and a tenth of all that. And a GPT-2, which
-# goes on from where it came to an end, since its held-out loss was still falling.
+        Args:
+            config_class: the dataclass of the config. It gets every field that this recipe has too.
+            **fields: further fields, or other values.
+
+        Returns:
+            An instance of that class.
+        """
+        names = [field.name for field in dataclasses.fields(config_class) if hasattr(self, field.name)]
+        return config_class(**{name: getattr(self, name) for name in names} | fields)
+
+
+# A BERT: short rows first, then longer ones, as Devlin et al. do it; and a tenth of both. And a GPT-2, in two parts,
+# since its held-out loss was still falling at the end of the first.
 _SHORT = Recipe()
 _LONG = Recipe(start="bert-mini-short", length=128, batch_size=16, steps=14_000, learning_rate=1.5e-3)
 _CAUSAL = Recipe(
@@ -132,7 +146,7 @@ RECIPES = {
 
 
 def run_folder(name):
-    """Where a run is kept if no folder is given: in the cache of data.
+    """Finds the folder of a run, in the cache of data, for runs that are given no other folder.
 
     Args:
         name: of the recipe.
@@ -143,11 +157,11 @@ def run_folder(name):
     return assets.cache_folder() / "pretraining" / name
 
 
-def locate(name):
-    """The folder of a preset, or of what a recipe of this module made.
+def resolve_start(name):
+    """Finds the folder of a preset, or of the model that a recipe of this module made.
 
     Args:
-        name: a preset, as `course_lib.preset.locate` knows it, or a recipe.
+        name: a preset, as `course_lib.checkpoints.presets.resolve_preset` takes it, or a recipe.
 
     Returns:
         A path.
@@ -158,7 +172,7 @@ def locate(name):
     """
     folder = run_folder(name) / "preset"
     if name not in RECIPES or (assets.data_folder() / "weights" / name).is_dir():
-        return preset.locate(name)
+        return resolve_preset(name)
     if not folder.is_dir():
         raise ValueError(f"Expected the recipe {name} to be run first: {folder} is not there.")
     return folder

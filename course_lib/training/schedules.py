@@ -1,4 +1,4 @@
-"""Learning rates that rise before they fall. Keras has the cosine with a warm-up, and these it has not."""
+"""Learning rates that rise before they fall. Keras has the cosine with warm-up, but not these two."""
 
 import keras
 from keras import ops
@@ -6,7 +6,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("course_lib")
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises in a line to the peak, then falls in a line to zero at the last step, as BERT was trained.
+    """Rises linearly to the peak, then falls linearly to zero at the last step, as in the training of BERT.
 
     Args:
         peak: the highest learning rate.
@@ -23,30 +23,30 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.peak, self.warmup_steps, self.total_steps = peak, warmup_steps, total_steps
 
     def __call__(self, step):
-        """The learning rate of a step.
+        """Computes the learning rate of a step.
 
         Args:
-            step: how many steps were taken before, a number or scalar tensor.
+            step: number of steps before this one, a number or a scalar tensor.
 
         Returns:
             A float32 scalar tensor.
         """
         step, warmup_steps = ops.cast(step, "float32"), max(self.warmup_steps, 1)
-        rising = (step + 1) / warmup_steps  # so that the first step is not lost
+        rising = (step + 1) / warmup_steps  # the first step already moves
         falling = (self.total_steps - step) / (self.total_steps - warmup_steps + 1)
         return self.peak * ops.clip(ops.minimum(rising, falling), 0.0, 1.0)
 
     def get_config(self):
-        """The arguments of the constructor."""
+        """Returns the constructor's arguments."""
         return {"peak": self.peak, "warmup_steps": self.warmup_steps, "total_steps": self.total_steps}
 
 
 @keras.saving.register_keras_serializable("course_lib")
 class WarmupInverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
-    r"""Rises in a line to the peak, then falls as $1 / \sqrt{\text{step}}$ (Vaswani et al., 2017, equation 3).
+    r"""Rises linearly to the peak, then falls as $1 / \sqrt{\text{step}}$ (Vaswani et al., 2017, equation 3).
 
     Args:
-        peak: the highest learning rate; the paper's is $D^{-1/2}$ `warmup_steps`$^{-1/2}$.
+        peak: the highest learning rate. In the paper it is $D^{-1/2}$ `warmup_steps`$^{-1/2}$.
         warmup_steps: the step at which it is reached.
 
     Raises:
@@ -59,10 +59,10 @@ class WarmupInverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
         self.peak, self.warmup_steps = peak, warmup_steps
 
     def __call__(self, step):
-        """The learning rate of a step.
+        """Computes the learning rate of a step.
 
         Args:
-            step: how many steps were taken before, a number or scalar tensor.
+            step: number of steps before this one, a number or a scalar tensor.
 
         Returns:
             A float32 scalar tensor.
@@ -71,5 +71,5 @@ class WarmupInverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
         return self.peak * ops.minimum(step / self.warmup_steps, ops.sqrt(self.warmup_steps / step))
 
     def get_config(self):
-        """The arguments of the constructor."""
+        """Returns the constructor's arguments."""
         return {"peak": self.peak, "warmup_steps": self.warmup_steps}

@@ -1,0 +1,1 @@
+"""Baselines without neural networks, which the models of this course have to beat."""

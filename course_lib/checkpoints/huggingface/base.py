@@ -1,0 +1,282 @@
+"""What all families of models share in the layout of the Hugging Face hub: `config.json` and `model.safetensors`."""
+
+import re
+
+from course_lib.checkpoints.files import read_json, read_tensors
+from course_lib.checkpoints.format import Format, Tensor, check_model_type
+from course_lib.checkpoints.huggingface import heads
+
+IGNORED_KEYS = frozenset(  # do not change what a model computes
+    {
+        "_attn_implementation_autoset",
+        "_commit_hash",
+        "_name_or_path",
+        "_num_labels",
+        "architectures",
+        "attn_implementation",
+        "bos_token_id",
+        "classifier_dropout",
+        "decoder_start_token_id",
+        "directionality",
+        "dtype",
+        "eos_token_id",
+        "finetuning_task",
+        "gradient_checkpointing",
+        "id2label",
+        "keys_to_ignore_at_inference",
+        "label2id",
+        "language",
+        "model_max_length",
+        "model_type",
+        "name_or_path",
+        "output_attentions",
+        "output_hidden_states",
+        "output_past",
+        "pooler_fc_size",
+        "pooler_num_attention_heads",
+        "pooler_num_fc_layers",
+        "pooler_size_per_head",
+        "prefix",
+        "problem_type",
+        "return_dict",
+        "sep_token_id",
+        "task_specific_params",
+        "tokenizer_class",
+        "torch_dtype",
+        "torchscript",
+        "transformers_version",
+        "use_cache",
+        "use_return_dict",
+    }
+)
+FIXED = {  # the only values that our models compute
+    "is_encoder_decoder": False,
+    "add_cross_attention": False,
+    "chunk_size_feed_forward": 0,
+    "pruned_heads": {},
+    "cross_attention_hidden_size": None,
+    "quantization_config": None,
+}
+ACTIVATIONS = {  # the name there → the name here
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_approximate",
+    "gelu_fast": "gelu_approximate",
+    "gelu_pytorch_tanh": "gelu_approximate",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "relu6": "relu6",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+    "mish": "mish",
+    "linear": "linear",
+}
+
+
+class HuggingFaceFormat(Format):
+    """One family of models on the Hugging Face hub.
+
+    A subclass sets the attributes below and overrides `tensors`. Where the family needs it, it also overrides
+    `architecture`, `family_defaults`, `fields_from_tensors`, `head_config`, `new_name`, `skip_on_save` or
+    `tied_weights`.
+
+    Attributes:
+        model_type: what its configs call the family.
+        family: what the names of its classes begin with there, such as "Bert".
+        prefix: what the names of the backbone's tensors begin with in the file of a model with a head.
+        buffers: regular expression of the names of tensors that are no weights, such as masks. They are not read.
+        config_table: a `ConfigTable`.
+    """
+
+    family = prefix = buffers = config_table = None
+
+    def tensors(self, fields):
+        """Lists the tensors of the family, those of all heads included.
+
+        Args:
+            fields: of our config.
+
+        Returns:
+            An iterable of `Tensor`.
+        """
+        raise NotImplementedError
+
+    def architecture(self, model):
+        """Finds the class there that computes what a model computes.
+
+        Args:
+            model: a backbone or a task.
+
+        Returns:
+            Its name, a string.
+
+        Raises:
+            ValueError: if no class there computes it.
+        """
+        return heads.architecture(self.family, model) if heads.is_classifier(model) else f"{self.family}Model"
+
+    def family_defaults(self, fields):
+        """Finds the fields of our config that have the same value in every model of the family.
+
+        Args:
+            fields: of our config.
+
+        Returns:
+            A dict.
+        """
+        return {}
+
+    def head_config(self, model):
+        """Makes the entries of the config that describe the head.
+
+        Args:
+            model: a backbone or a task.
+
+        Returns:
+            A dict.
+        """
+        return heads.head_config(model) if heads.is_classifier(model) else {}
+
+    def new_name(self, name):
+        """Translates the name of a tensor in an old file into the name of today.
+
+        Args:
+            name: of a tensor.
+
+        Returns:
+            A string.
+        """
+        return name
+
+    def skip_on_save(self, model):
+        """Names the tensors that the class there has no use for.
+
+        Args:
+            model: a backbone or a task.
+
+        Returns:
+            A tuple of strings, with which their names begin.
+        """
+        return ()
+
+    def read_fields(self, folder):
+        """Reads the config of a folder.
+
+        Args:
+            folder: path of the folder.
+
+        Returns:
+            The fields of our config, a dict, without those that only the tensors tell.
+
+        Raises:
+            ValueError: if there is no config, or it is of another model, or an entry cannot be honoured.
+        """
+        path = folder / "config.json"
+        config = read_json(path)
+        check_model_type(config.get("model_type", self.model_type), self.model_type, path)
+        fields = self.config_table.read(config, path)
+        return fields | self.family_defaults(fields)
+
+    def read_tensors(self, folder, fields):
+        """Reads the tensors of a folder, and gives them the names that they have in a file of a model with a head.
+
+        Args:
+            folder: path of the folder.
+            fields: of our config.
+
+        Returns:
+            A dict of arrays, without buffers.
+
+        Raises:
+            ValueError: if a file is missing, broken or pickled, or a tensor is there under two names.
+        """
+        found = read_tensors(folder)
+        tensors = {self.new_name(name): array for name, array in found.items()}
+        if len(tensors) < len(found):
+            twice = sorted(name for name in found if self.new_name(name) in found.keys() - {name})
+            raise ValueError(f"Expected each tensor once in {folder}; these have a new and an old name: {twice[:5]}.")
+        if not any(name.startswith(self.prefix) for name in tensors):
+            known = {row.name for row in self.tensors(fields)} | self.tied_weights(fields).keys()
+            tensors = {name if name in known else self.prefix + name: array for name, array in tensors.items()}
+        return {name: array for name, array in tensors.items() if not re.fullmatch(self.buffers, name)}
+
+    def rows(self, fields, model):
+        """Lists the tensors of the family.
+
+        Args:
+            fields: of our config.
+            model: the model to load or to save.
+
+        Returns:
+            A tuple of `Tensor`.
+        """
+        return tuple(self.tensors(fields))
+
+    def saved_name(self, name, model):
+        """Finds the name under which a tensor is saved: without the prefix if there is no head.
+
+        Args:
+            name: of a row.
+            model: the model to save.
+
+        Returns:
+            A string, or None if the tensor is not to be saved.
+        """
+        if name.startswith(self.skip_on_save(model)):
+            return None
+        return name.removeprefix(self.prefix) if self.architecture(model) == f"{self.family}Model" else name
+
+    def config_of(self, model, fields):
+        """Makes the content of `config.json`.
+
+        Args:
+            model: the model to save.
+            fields: of our config.
+
+        Returns:
+            A dict.
+
+        Raises:
+            ValueError: if a field or the head of the model has no counterpart there.
+        """
+        wrong = [
+            f"{name} must be {value!r}, not {fields[name]!r}"
+            for name, value in self.family_defaults(fields).items()
+            if fields[name] != value
+        ]
+        if wrong:
+            raise ValueError(f"Expected a config like that of every {self.family}; {'; '.join(wrong)}.")
+        config = {"architectures": [self.architecture(model)], "model_type": self.model_type}
+        return config | self.config_table.write(fields) | self.head_config(model)
+
+
+def linear(name, path, **kwargs):
+    """Makes the rows of a linear layer of PyTorch.
+
+    Args:
+        name: of the layer there.
+        path: of our dense layer.
+        **kwargs: arguments of `Tensor`.
+
+    Yields:
+        Two `Tensor`.
+    """
+    yield Tensor(f"{name}.weight", f"{path}.kernel", transposed=True, **kwargs)
+    yield Tensor(f"{name}.bias", f"{path}.bias", **kwargs)
+
+
+def norm(name, path, **kwargs):
+    """Makes the rows of a layer norm.
+
+    Args:
+        name: of the layer there.
+        path: of our layer.
+        **kwargs: arguments of `Tensor`.
+
+    Yields:
+        Two `Tensor`.
+    """
+    yield Tensor(f"{name}.weight", f"{path}.gamma", **kwargs)
+    yield Tensor(f"{name}.bias", f"{path}.beta", **kwargs)

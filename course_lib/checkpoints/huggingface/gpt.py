@@ -1,0 +1,229 @@
+"""GPT-2 and the first GPT in the layout of the Hugging Face hub, where OpenAI's weights are published."""
+
+from course_lib.checkpoints.config_table import ConfigTable
+from course_lib.checkpoints.format import Tensor
+from course_lib.checkpoints.huggingface import heads
+from course_lib.checkpoints.huggingface.base import (
+    ACTIVATIONS,
+    FIXED,
+    IGNORED_KEYS,
+    HuggingFaceFormat,
+    norm,
+)
+
+_IGNORED_KEYS = IGNORED_KEYS | {
+    "do_sample",
+    "is_decoder",
+    "max_length",
+    "n_ctx",
+    "n_special",
+    "pad_token_id",
+    "predict_special_tokens",
+    "reorder_and_upcast_attn",  # a matter of rounding in half precision; we take the softmax in float32 anyway
+    "summary_activation",  # a summary is what a head for multiple choice takes
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+}
+
+
+class GPT2Format(HuggingFaceFormat):
+    """GPT-2's tensors and config, as the `GPT2…` of `transformers` have them."""
+
+    model_type = "gpt2"
+    family = "GPT2"
+    prefix = "transformer."
+    buffers = r"transformer\.h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, in old versions
+    config_table = ConfigTable(
+        fields={
+            "vocab_size": ("vocabulary_size", 50257),
+            "n_layer": ("num_layers", 12),
+            "n_head": ("num_heads", 12),
+            "n_embd": ("hidden_dim", 768),
+            "n_inner": ("intermediate_dim", None),
+            "n_positions": ("max_sequence_length", 1024),
+            "embd_pdrop": ("embedding_dropout", 0.1),
+            "resid_pdrop": ("dropout", 0.1),
+            "attn_pdrop": ("attention_dropout", 0.1),
+            "activation_function": ("activation", "gelu_new"),
+            "layer_norm_epsilon": ("layer_norm_epsilon", 1e-5),
+            "scale_attn_weights": ("scale_attention", True),
+            "scale_attn_by_inverse_layer_idx": ("scale_attention_by_layer", False),
+            "initializer_range": ("initializer_range", 0.02),
+            "bos_token_id": ("end_token_id", 50256),  # one token begins and ends a text; it is read from the second
+            "eos_token_id": ("end_token_id", 50256),
+        },
+        values={"activation": ACTIVATIONS},
+        fixed={"tie_word_embeddings": True, **FIXED},
+        ignored_keys=_IGNORED_KEYS,
+    )
+    token_embedding = "transformer.wte.weight"
+    position_embedding = "transformer.wpe.weight"
+
+    def tensors(self, fields):
+        """Lists the tensors of the decoder and of a classifier. A language model's head is the token embeddings.
+
+        Args:
+            fields: of a `GPT2Config`.
+
+        Yields:
+            `Tensor`.
+        """
+        yield Tensor(self.token_embedding, "token_embedding.embeddings")
+        yield Tensor(self.position_embedding, "position_embedding.embeddings")
+        for index in range(fields["num_layers"]):
+            name, path = f"transformer.h.{index}", f"decoder.blocks.{index}"
+            yield from norm(f"{name}.ln_1", f"{path}.attention_norm")
+            for place, part in enumerate(("query", "key", "value")):
+                yield from _convolution(f"{name}.attn.c_attn", f"{path}.attention.{part}", (place, 3))
+            yield from _convolution(f"{name}.attn.c_proj", f"{path}.attention.output_projection")
+            yield from norm(f"{name}.ln_2", f"{path}.feed_forward_norm")
+            yield from _convolution(f"{name}.mlp.c_fc", f"{path}.feed_forward.intermediate")
+            yield from _convolution(f"{name}.mlp.c_proj", f"{path}.feed_forward.output_projection")
+        yield from self.last_norm()
+        yield Tensor("score.weight", "classifier.kernel", transposed=True, in_backbone=False)
+
+    def last_norm(self):
+        """Lists the tensors of the norm behind the last block.
+
+        Returns:
+            An iterable of `Tensor`.
+        """
+        return norm("transformer.ln_f", "decoder.norm")
+
+    def tied_weights(self, fields):
+        """Lists the copy of the token embeddings in the head of the language model.
+
+        Args:
+            fields: of a `GPT2Config`.
+
+        Returns:
+            A dict, as `Format.tied_weights` returns it.
+        """
+        return {"lm_head.weight": self.token_embedding}
+
+    def read_fields(self, folder):
+        """Reads the config of a folder.
+
+        Args:
+            folder: path of the folder.
+
+        Returns:
+            The fields of our config, a dict. The end token is -1 if the file says that there is none.
+
+        Raises:
+            ValueError: if there is no config, or it is of another model, or an entry cannot be honoured.
+        """
+        fields = super().read_fields(folder)
+        return fields | ({"end_token_id": -1} if fields["end_token_id"] is None else {})
+
+    def config_of(self, model, fields):
+        """Makes the content of `config.json`.
+
+        Args:
+            model: a `GPT2` or a task on it.
+            fields: of our config.
+
+        Returns:
+            A dict.
+
+        Raises:
+            ValueError: if a field or the head of the model has no counterpart there.
+        """
+        none = {"bos_token_id": None, "eos_token_id": None} if fields["end_token_id"] < 0 else {}
+        return super().config_of(model, fields) | none
+
+    def architecture(self, model):
+        """Finds the class there that computes what a model computes.
+
+        Args:
+            model: a `GPT2` or a task on it.
+
+        Returns:
+            Its name, a string.
+
+        Raises:
+            ValueError: if no class there computes it.
+        """
+        is_lm = hasattr(model, "backbone") and not heads.is_classifier(model)
+        return f"{self.family}LMHeadModel" if is_lm else super().architecture(model)
+
+    def head_config(self, model):
+        """Makes the entries of the config that describe the head.
+
+        There, the last token of a text is the last that is not the padding token, so the config must name it.
+
+        Args:
+            model: a `GPT2` or a task on it.
+
+        Returns:
+            A dict.
+        """
+        entries = super().head_config(model)
+        if entries:
+            end, tokenizer = model.backbone.config.end_token_id, model.backbone.tokenizer
+            entries["pad_token_id"] = tokenizer.special_token_id if tokenizer else end if end >= 0 else None
+        return entries
+
+
+class OpenAIGPTFormat(GPT2Format):
+    """The first GPT's tensors and config, as the `OpenAIGPT…` of `transformers` have them."""
+
+    model_type = "openai-gpt"
+    family = "OpenAIGPT"
+    buffers = r"transformer\.(h\.\d+\.attn\.bias|position_ids)"  # the causal mask, and 0, 1, 2, …, in old versions
+    config_table = ConfigTable(
+        fields={
+            "vocab_size": ("vocabulary_size", 40478),
+            "n_layer": ("num_layers", 12),
+            "n_head": ("num_heads", 12),
+            "n_embd": ("hidden_dim", 768),
+            "n_positions": ("max_sequence_length", 512),
+            "embd_pdrop": ("embedding_dropout", 0.1),
+            "resid_pdrop": ("dropout", 0.1),
+            "attn_pdrop": ("attention_dropout", 0.1),
+            "afn": ("activation", "gelu"),
+            "layer_norm_epsilon": ("layer_norm_epsilon", 1e-5),
+            "initializer_range": ("initializer_range", 0.02),
+        },
+        # What is called GELU here is the approximation, as in GPT-2, whose configs call it by another name.
+        values={"activation": {"gelu": "gelu_approximate", "relu": "relu", "silu": "silu", "swish": "silu"}},
+        fixed={"tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": None, **FIXED},
+        ignored_keys=_IGNORED_KEYS,
+    )
+    token_embedding = "transformer.tokens_embed.weight"
+    position_embedding = "transformer.positions_embed.weight"
+
+    def last_norm(self):
+        """Lists nothing: the norms stand after the sublayers, so there is none behind the last block.
+
+        Returns:
+            An empty tuple.
+        """
+        return ()
+
+    def family_defaults(self, fields):
+        """Finds the fields of `OpenAIGPTConfig` that GPT-2 made optional.
+
+        Args:
+            fields: of our config.
+
+        Returns:
+            A dict.
+        """
+        return {
+            "intermediate_dim": 4 * fields["hidden_dim"],
+            "scale_attention": True,
+            "scale_attention_by_layer": False,
+            "end_token_id": -1,
+        }
+
+
+GPT2 = GPT2Format()
+OPENAI_GPT = OpenAIGPTFormat()
+
+
+def _convolution(name, path, part=(0, 1)):
+    yield Tensor(f"{name}.weight", f"{path}.kernel", part=part)  # (in, out), as ours: "Conv1D", of width one
+    yield Tensor(f"{name}.bias", f"{path}.bias", part=part)

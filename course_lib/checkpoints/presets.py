@@ -1,0 +1,72 @@
+"""Finds presets: folders, our own weights, assets of the registry, and repositories of the Hugging Face hub."""
+
+import pathlib
+import re
+
+from course_lib import assets
+
+_MARKS = {"config.json", "tokenizer.json", "vocab.txt", "vocab.json"}  # a preset has at least one of these files
+_OWNERS = {"bert": "google-bert", "gpt2": "openai-community", "openai-gpt": "openai-community"}
+
+
+def resolve_preset(preset):
+    """Finds the folder of a model or a tokenizer. Downloads it if need be.
+
+    Args:
+        preset: the path of a folder, a name in `data/weights/` or `data/registry.toml`, or "hf://owner/model" for a
+            repository of the Hugging Face hub. A folder comes before a name.
+
+    Returns:
+        Path of the folder.
+
+    Raises:
+        ValueError: if there is no such preset. It names those that there are.
+        OSError: if the preset must be downloaded and no source is in reach.
+    """
+    name = str(preset)
+    if name.startswith("hf://"):
+        return _download(name.removeprefix("hf://"))
+    if pathlib.Path(preset).is_dir():
+        return pathlib.Path(preset)
+    ours = {path.name: path for path in (assets.data_folder() / "weights").glob("*") if _is_preset(path)}
+    registered = {asset for asset, entry in assets.registry().items() if _MARKS & entry["files"].keys()}
+    if name in ours:
+        return ours[name]
+    if name in registered:
+        return assets.fetch(name)
+    known = ", ".join(sorted(ours.keys() | registered))
+    raise ValueError(
+        f"Expected the path of a folder, 'hf://owner/model' for the Hugging Face hub, or one of {known}; got {name!r}."
+        f"{_suggestion(name)}"
+    )
+
+
+def _is_preset(folder):
+    return any((folder / mark).is_file() for mark in _MARKS)
+
+
+def _suggestion(name):
+    """The repository that somebody may have meant who left out "hf://"."""
+    found = re.fullmatch(r"(?:(\w[\w.-]*)/)?(\w[\w.-]*)", name)
+    if not found or pathlib.Path(name).exists():
+        return ""
+    owner, model = found.groups()
+    published = next((known for family, known in _OWNERS.items() if model.startswith(family)), "owner")
+    return f" Did you mean 'hf://{owner or published}/{model}'?"
+
+
+def _download(repository):
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return pathlib.Path(
+            snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "vocab.txt", "merges.txt"])
+        )
+    except LocalEntryNotFoundError as error:
+        raise ConnectionError(
+            f"Expected a network, or {repository} in the Hugging Face cache; found neither. With a network elsewhere, "
+            f"download it there and give from_preset the path of the folder."
+        ) from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise ValueError(f"Expected a repository of the Hugging Face hub; got hf://{repository}: {error}.") from error

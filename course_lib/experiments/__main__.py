@@ -1,0 +1,5 @@
+"""`python -m course_lib.experiments NAME`."""
+
+from course_lib.experiments import main
+
+main()

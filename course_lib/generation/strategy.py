@@ -1,0 +1,134 @@
+"""What the generation loop asks of a sampler or of a beam search: to extend every text by one token.
+
+Shapes: B batch, V vocabulary, S slots for new tokens.
+"""
+
+import copy
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+
+class Strategy:
+    """Base class of `Greedy`, `Sampler` and `BeamSearch`.
+
+    The loop is compiled. The fields of the library's own strategies are arguments of the compiled loop, so another
+    temperature compiles nothing new. The attributes of a subclass of yours are constants of the compiled loop. It is
+    compiled once per instance, so make one instance and keep it; later changes of its attributes have no effect.
+
+    Args:
+        fields_are_arguments: of the class statement: whether the fields of this dataclass are arguments of the compiled
+            loop, as float32 scalars. A subclass has to say so again.
+
+    Attributes:
+        can_stream: whether a chosen token stays, so that a text can be shown while it grows.
+    """
+
+    can_stream = True
+
+    def __init_subclass__(cls, fields_are_arguments=False, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls._fields_are_arguments = fields_are_arguments
+
+    def choose(self, logits, uniform, seen):
+        """Chooses the next token of each text. This is the method to override in a subclass of yours.
+
+        It is compiled, so it has to be written in `keras.ops`.
+
+        Args:
+            logits: float32 (B, V).
+            uniform: float32 (B, 1), random numbers drawn evenly from [0, 1), new ones at each step.
+            seen: booleans (B, V), true for the tokens that a text has already, its prompt included; None if nobody
+                knows them.
+
+        Returns:
+            int32 (B,).
+        """
+        raise NotImplementedError(f"Expected {type(self).__name__} to have a method choose(logits, uniform, seen).")
+
+    @property
+    def settings(self):
+        """The arguments of the compiled loop: a dict of float32 scalars, without those that are None."""
+        if not self._fields_are_arguments:
+            return {}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: np.asarray(value, "float32") for name, value in values.items() if value is not None}
+
+    @property
+    def graph_key(self):
+        """What one compiled loop serves: a class with the same fields set, or one instance of a subclass of yours."""
+        return (type(self), *self.settings) if self._fields_are_arguments else (id(self),)
+
+    @property
+    def needs_seen(self):
+        """Whether `choose` needs to know the tokens of a text. A subclass of yours may, so it always gets them."""
+        return "repetition_penalty" in self.settings or not self._fields_are_arguments
+
+    def bind(self, settings):
+        """Replaces fields without checking them: in the compiled loop they are tensors.
+
+        Args:
+            settings: a dict of fields.
+
+        Returns:
+            A copy with these fields.
+        """
+        bound = copy.copy(self) if settings else self
+        for name, value in settings.items():
+            object.__setattr__(bound, name, value)  # the dataclasses are frozen
+        return bound
+
+    def start(self, progress, logits):
+        """Prepares the progress for `extend`, after the prompts were read. A beam search makes its beams here.
+
+        Args:
+            progress: a dict: `step`, an int32 scalar, counts the new tokens; `tokens`, int32 (B, S), holds them;
+                `finished`, booleans (B,), is true for the texts that have ended; `seen`, if given, is what `choose`
+                takes; `state` is the model's decode state.
+            logits: float32 (B, V).
+
+        Returns:
+            The new progress, and the logits that `extend` takes.
+        """
+        return progress, logits
+
+    def extend(self, progress, logits, request):
+        """Extends every text that has not ended by one token.
+
+        Args:
+            progress: as in `start`.
+            logits: float32 (B, V).
+            request: a dict: `max_new_tokens` and `end_token_id` (-1 for none), int32 scalars; `uniform`, float32
+                (B, S), a random number per text and step.
+
+        Returns:
+            The new progress.
+
+        Raises:
+            ValueError: if `choose` does not return one token per text.
+        """
+        step, is_finished, end = progress["step"], progress["finished"], request["end_token_id"]
+        token = self.choose(logits, ops.take(request["uniform"], step, axis=1)[:, None], progress.get("seen"))
+        if tuple(token.shape) != tuple(is_finished.shape):
+            raise ValueError(
+                f"Expected choose() of {type(self).__name__} to return one token per text, shape "
+                f"{tuple(is_finished.shape)}; got shape {tuple(token.shape)}."
+            )
+        token = ops.where(is_finished, ops.maximum(end, 0), ops.cast(token, "int32"))
+        if "seen" in progress:
+            is_new = ops.one_hot(token, logits.shape[-1], dtype="bool")
+            progress = progress | {"seen": ops.logical_or(progress["seen"], is_new)}
+        return progress | {
+            "step": step + 1,
+            "tokens": ops.slice_update(progress["tokens"], (0, step), token[:, None]),
+            "finished": ops.logical_or(is_finished, ops.equal(token, end)),
+        }
+
+    def new_tokens(self, progress):
+        """Returns the new tokens so far, an int32 array (B, step), with anything after an end token.
+
+        Args:
+            progress: as in `start`.
+        """
+        return np.asarray(progress["tokens"])[:, : int(progress["step"])]

@@ -1,0 +1,283 @@
+r"""Attention (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.2): the formula, then the layer.
+
+Shapes: B batch, T target (query) length, S source (key) length, N heads, H width of one head, D model width.
+A mask is boolean, true where attention is allowed, and broadcasts to the scores.
+"""
+
+import keras
+from keras import ops
+from keras.src.backend import get_keras_mask  # it has no public name, and JAX's tracers have no attribute `_keras_mask`
+
+from course_lib.layers.masks import causal_mask, combine_masks, mask_of_scores
+from course_lib.validation import check_heads
+
+
+def attention_weights(query, key, mask=None, scale=None):
+    r"""Computes how much each query attends to each key: $\mathrm{softmax}(QK^\top/\sqrt{H})$, from equation 1.
+
+    The softmax is taken in float32 at least. A query that may attend to nothing has weights of zero.
+
+    Args:
+        query: floats (..., T, H).
+        key: floats (..., S, H).
+        mask: booleans that broadcast to (..., T, S), or None.
+        scale: factor of the scores. Defaults to $1/\sqrt{H}$.
+
+    Returns:
+        Weights (..., T, S) in the query's dtype. Each row sums to one, or to zero if its mask allows nothing.
+
+    Raises:
+        ValueError: if query and key differ in width, or the mask is not boolean.
+    """
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(f"Expected a query and a key of one width H; got shapes {query.shape} and {key.shape}.")
+    query = ops.convert_to_tensor(query)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = ops.matmul(query * scale, ops.swapaxes(key, -1, -2))  # (..., T, S)
+    scores = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
+    if mask is not None:
+        mask = combine_masks(mask)
+        scores = ops.where(mask, scores, -1e30)
+    weights = ops.softmax(scores, axis=-1)
+    if mask is not None:
+        weights = ops.where(mask, weights, 0.0)  # a row without a single key is uniform after the softmax
+    return ops.cast(weights, query.dtype)
+
+
+def scaled_dot_product_attention(query, key, value, mask=None):
+    r"""Computes $\mathrm{Attention}(Q, K, V) = \mathrm{softmax}(QK^\top/\sqrt{H})\,V$, equation 1 of the paper.
+
+    Args:
+        query: floats (..., T, H).
+        key: floats (..., S, H).
+        value: floats (..., S, H).
+        mask: booleans that broadcast to (..., T, S), or None.
+
+    Returns:
+        The output (..., T, H) and the weights (..., T, S). A query that may attend to nothing gets zeros in both.
+
+    Raises:
+        ValueError: if query and key differ in width, or the mask is not boolean.
+    """
+    weights = attention_weights(query, key, mask)
+    return ops.matmul(weights, value), weights
+
+
+def split_heads(x, num_heads):
+    """Cuts the vector of each position into one piece per head: (B, T, N·H) → (B, T, N, H).
+
+    Args:
+        x: (B, T, N·H).
+        num_heads: N.
+
+    Returns:
+        (B, T, N, H).
+    """
+    return ops.reshape(x, (-1, *ops.shape(x)[1:-1], num_heads, x.shape[-1] // num_heads))
+
+
+def merge_heads(x):
+    """Joins the pieces again: (B, T, N, H) → (B, T, N·H), the inverse of `split_heads`.
+
+    Args:
+        x: (B, T, N, H).
+
+    Returns:
+        (B, T, N·H).
+    """
+    return ops.reshape(x, (-1, *ops.shape(x)[1:-2], x.shape[-2] * x.shape[-1]))
+
+
+def _scores_shape(queries, keys):
+    return queries.shape[0], queries.shape[2], queries.shape[1], keys.shape[1]  # (B, N, T, S)
+
+
+def _swap(x):
+    return ops.swapaxes(x, 1, 2)  # (B, T, N, H) ↔ (B, N, T, H)
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class MultiHeadAttention(keras.layers.Layer):
+    r"""Multi-head attention, section 3.2.2 of the paper: N heads, each of which attends with its own projections.
+
+    With a query alone it is self-attention. With a query and a value it is cross-attention: keys and values come from
+    the value. Masks mean what they mean in `keras.layers.MultiHeadAttention`. The backend's fused kernel
+    (`keras.ops.dot_product_attention`) is used unless the weights are returned or dropped out.
+
+    Args:
+        num_heads: N.
+        hidden_dim: N·H, the width of all heads together. Defaults to the width D of the query.
+        dropout: fraction of the attention weights dropped in training.
+        use_bias: whether the four projections have biases.
+        kernel_initializer: of the four projections.
+        output_initializer: of the output projection. Defaults to `kernel_initializer`.
+        scale: factor of the scores. Defaults to $1/\sqrt{H}$.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: when it is built, if `num_heads` does not divide the width.
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        hidden_dim=None,
+        dropout=0.0,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        output_initializer=None,
+        scale=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.hidden_dim = hidden_dim
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.output_initializer = keras.initializers.get(output_initializer)
+        self.scale = scale
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.supports_masking = True
+
+    def build(self, query_shape, value_shape=None):
+        """Creates the weights.
+
+        Args:
+            query_shape: (B, T, D).
+            value_shape: (B, S, D'). Defaults to the query's.
+
+        Raises:
+            ValueError: if `num_heads` does not divide the width.
+        """
+        model_dim = query_shape[-1]
+        width = self.hidden_dim or model_dim
+        check_heads(self.num_heads, width)
+        value_shape = value_shape or query_shape
+        self.query = self._projection("query", width, query_shape)
+        self.key = self._projection("key", width, value_shape)
+        self.value = self._projection("value", width, value_shape)
+        self.output_projection = self._projection(
+            "output", model_dim, (*query_shape[:-1], width), self.output_initializer
+        )
+
+    def _projection(self, name, units, input_shape, initializer=None):
+        dense = keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_initializer=(initializer or self.kernel_initializer).clone(),  # one instance draws the same again
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        dense.build(input_shape)
+        return dense
+
+    def keys_and_values(self, value):
+        """Projects a source to what queries attend to.
+
+        They do not depend on the query, so a decoding loop computes those of cross-attention once.
+
+        Args:
+            value: floats (B, S, D').
+
+        Returns:
+            Keys and values, each (B, S, N, H).
+        """
+        return split_heads(self.key(value), self.num_heads), split_heads(self.value(value), self.num_heads)
+
+    def call(
+        self,
+        query,
+        value=None,
+        attention_mask=None,
+        padding_mask=None,
+        use_causal_mask=False,
+        cache=None,
+        position=None,
+        return_attention=False,
+        training=None,
+    ):
+        """Attends.
+
+        Args:
+            query: floats (B, T, D).
+            value: floats (B, S, D'). Defaults to the query.
+            attention_mask: booleans (T, S), (B, T, S), or (B, N, T, S) with axes of length 1 where it is the same for
+                all; true where attention is allowed.
+            padding_mask: (B, S), nonzero where the value has a real token. Defaults to Keras's implicit mask of the
+                value, such as `keras.layers.Embedding(mask_zero=True)` makes.
+            use_causal_mask: whether no query sees a key at a later position.
+            cache: pair of keys and values, each (B, S, N, H). With a `position`, the new ones are written there, and
+                attention reads the whole cache, so the mask must exclude slots that are still empty. Without one, the
+                cache is complete (cross-attention in a decoding loop), and it is read as it is.
+            position: slot of the cache at which the query starts, an integer or a scalar tensor.
+            return_attention: whether to return the weights.
+            training: whether to drop out.
+
+        Returns:
+            The output (B, T, D); with `return_attention` also the weights (B, N, T, S); with a cache also the new one.
+            A query that may attend to nothing has weights of zero.
+
+        Raises:
+            ValueError: if a mask has another shape or dtype, or the T tokens do not fit into the cache.
+        """
+        value = query if value is None else value
+        queries = split_heads(self.query(query), self.num_heads)  # (B, T, N, H)
+        if cache is None:
+            keys, values = self.keys_and_values(value)  # (B, S, N, H)
+            padding_mask = get_keras_mask(value) if padding_mask is None else padding_mask
+        elif position is None:
+            keys, values = cache
+        else:
+            keys, values = _write(cache, self.keys_and_values(value), position)
+
+        mask = mask_of_scores(attention_mask, padding_mask, _scores_shape(queries, keys))
+        fused = not (return_attention or (training and self.dropout.rate) or _is_float16_on_a_jax_cpu(queries))
+        is_causal = use_causal_mask and fused and mask is None and cache is None  # the kernel needs no mask for that
+        if use_causal_mask and not is_causal:
+            lengths = ops.shape(queries)[1], ops.shape(keys)[1]
+            causal = causal_mask(*lengths, 0 if position is None else position)[None, None]  # (1, 1, T, S)
+            mask = combine_masks(mask, causal)
+        if fused:
+            if mask is not None and keras.backend.backend() == "jax":  # cuDNN's kernel wants a row per query
+                mask = ops.logical_and(mask, ops.ones((ops.shape(queries)[1], 1), "bool"))
+            outputs = ops.dot_product_attention(queries, keys, values, mask=mask, scale=self.scale, is_causal=is_causal)
+            if mask is not None:  # the kernel averages all values where nothing is allowed
+                allowed = ops.any(mask, axis=-1, keepdims=True)  # broadcasts to (B, N, T, 1)
+                outputs = outputs * _swap(ops.cast(allowed, outputs.dtype))
+        else:
+            weights = attention_weights(_swap(queries), _swap(keys), mask, self.scale)  # (B, N, T, S)
+            outputs = _swap(ops.matmul(self.dropout(weights, training=training), _swap(values)))  # (B, T, N, H)
+        outputs = self.output_projection(merge_heads(outputs))
+
+        extras = [weights] if return_attention else []
+        extras += [(keys, values)] if cache is not None else []
+        return (outputs, *extras) if extras else outputs
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return super().get_config() | {
+            "num_heads": self.num_heads,
+            "hidden_dim": self.hidden_dim,
+            "dropout": self.dropout.rate,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "output_initializer": self.output_initializer and keras.initializers.serialize(self.output_initializer),
+            "scale": self.scale,
+        }
+
+
+def _write(cache, new, position):
+    """The cache of keys and values with the new ones at a position."""
+    slots, length = cache[0].shape[1], new[0].shape[1]
+    if isinstance(position, int) and isinstance(length, int) and position + length > slots:
+        raise ValueError(f"Expected {length} tokens at position {position} within the cache's {slots} slots.")
+    return tuple(ops.slice_update(old, (0, position, 0, 0), part) for old, part in zip(cache, new, strict=True))
+
+
+def _is_float16_on_a_jax_cpu(x):
+    """JAX has no such kernel: "The precision 'F16_F16_F32' is not supported by dot_general on CPU"."""
+    if keras.backend.backend() != "jax" or keras.backend.standardize_dtype(x.dtype) != "float16":
+        return False
+    import jax
+
+    return jax.default_backend() == "cpu"

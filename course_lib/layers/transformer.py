@@ -1,0 +1,366 @@
+"""The Transformer's block, and stacks of it (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3).
+
+One block and one stack serve them all. BERT's encoder is the stack as it is; GPT-2 is the same stack under a causal
+mask; the decoder of a translator is that with cross-attention in each block.
+
+Shapes: B batch, T target length, S source length, N heads, H width of one head, D model width.
+"""
+
+import keras
+
+from course_lib.layers.attention import MultiHeadAttention
+from course_lib.layers.feed_forward import FeedForward
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class TransformerBlock(keras.layers.Layer):
+    """Applies self-attention, cross-attention if asked for, and feed-forward, each inside a residual connection.
+
+    The paper and BERT normalise after the sum, `norm(x + sublayer(x))`. GPT-2 and most models since normalise before
+    the sublayer, `x + sublayer(norm(x))` (Xiong et al., 2020, https://arxiv.org/abs/2002.04745).
+
+    Args:
+        num_heads: N, of each attention.
+        intermediate_dim: width inside the feed-forward layer.
+        cross_attention: whether the block also attends to a source (section 3.2.3 of the paper).
+        activation: inside the feed-forward layer, as `activation_function` takes it.
+        dropout: fraction of each sublayer's output dropped in training.
+        attention_dropout: fraction of the attention weights dropped in training.
+        norm_first: whether to normalise before the sublayers.
+        layer_norm_epsilon: added to the variance in the norms.
+        kernel_initializer: of all dense layers.
+        output_initializer: of the dense layers whose output is added to x. Defaults to `kernel_initializer`.
+        attention_scale: factor of the scores. Defaults to 1/√H.
+        **kwargs: arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        intermediate_dim,
+        cross_attention=False,
+        activation="relu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        norm_first=False,
+        layer_norm_epsilon=1e-5,
+        kernel_initializer="glorot_uniform",
+        output_initializer=None,
+        attention_scale=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+
+        def attention(name):
+            return MultiHeadAttention(
+                num_heads,
+                dropout=attention_dropout,
+                kernel_initializer=kernel_initializer,
+                output_initializer=output_initializer,
+                scale=attention_scale,
+                dtype=self.dtype_policy,
+                name=name,
+            )
+
+        def norm(name):
+            return keras.layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=self.dtype_policy, name=name)
+
+        self.norm_first = norm_first
+        self.attention = attention("attention")
+        self.attention_norm = norm("attention_norm")
+        self.cross_attention = attention("cross_attention") if cross_attention else None
+        self.cross_attention_norm = norm("cross_attention_norm") if cross_attention else None
+        self.feed_forward = FeedForward(
+            intermediate_dim,
+            activation,
+            kernel_initializer,
+            output_initializer,
+            dtype=self.dtype_policy,
+            name="feed_forward",
+        )
+        self.feed_forward_norm = norm("feed_forward_norm")
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.supports_masking = True
+
+    def build(self, x_shape, source_shape=None):
+        """Creates the weights.
+
+        Args:
+            x_shape: (B, T, D).
+            source_shape: (B, S, D') of the source. Defaults to that of x.
+        """
+        for layer in (self.attention, self.attention_norm, self.feed_forward, self.feed_forward_norm):
+            layer.build(x_shape)
+        if self.cross_attention:
+            self.cross_attention.build(x_shape, source_shape or x_shape)
+            self.cross_attention_norm.build(x_shape)
+
+    def call(
+        self,
+        x,
+        source=None,
+        attention_mask=None,
+        padding_mask=None,
+        use_causal_mask=False,
+        source_padding_mask=None,
+        cache=None,
+        position=None,
+        return_attention=False,
+        training=None,
+    ):
+        """Applies the block.
+
+        Args:
+            x: floats (B, T, D).
+            source: floats (B, S, D'), what cross-attention attends to. It is not read where there is a cache.
+            attention_mask: of self-attention, as `MultiHeadAttention` takes it.
+            padding_mask: (B, T), nonzero where x has a real token; with a cache (B, slots), nonzero where that has one.
+            use_causal_mask: whether no position sees a later one.
+            source_padding_mask: (B, S), nonzero where the source has a real token.
+            cache: keys and values of earlier positions, a pair (B, slots, N, H), as in `MultiHeadAttention`; with
+                cross-attention two such pairs, the second from `cross_attention.keys_and_values(source)`.
+            position: slot of the cache at which x starts.
+            return_attention: whether to return the attention weights.
+            training: whether to drop out.
+
+        Returns:
+            Floats (B, T, D). With `return_attention` also the weights (B, N, T, T), or (B, N, T, slots) with a cache,
+            and those of cross-attention (B, N, T, S) if there is any. With a cache, at last, the new one.
+        """
+        own_cache, source_cache = cache if cache and self.cross_attention else (cache, None)
+        common = {"return_attention": return_attention, "training": training}
+
+        def attend(x):
+            masks = {"attention_mask": attention_mask, "padding_mask": padding_mask, "use_causal_mask": use_causal_mask}
+            return self.attention(x, **masks, cache=own_cache, position=position, **common)
+
+        def attend_to_source(x):
+            return self.cross_attention(x, source, padding_mask=source_padding_mask, cache=source_cache, **common)
+
+        x, *extras = self._residual(x, attend, self.attention_norm, training)
+        if self.cross_attention:
+            x, *of_source = self._residual(x, attend_to_source, self.cross_attention_norm, training)
+            if cache is not None:
+                of_source[-1] = extras.pop(), of_source[-1]  # the pair of caches comes last
+            extras += of_source
+        x, *_ = self._residual(x, self.feed_forward, self.feed_forward_norm, training)
+        return (x, *extras) if extras else x
+
+    def _residual(self, x, sublayer, norm, training):
+        """Adds to x what a sublayer makes of it. Returns a list: the sum, and what else the sublayer returned."""
+        change = sublayer(norm(x) if self.norm_first else x)
+        change, *extras = change if isinstance(change, tuple) else (change,)
+        x = x + self.dropout(change, training=training)
+        return [x if self.norm_first else norm(x), *extras]
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        attention = self.attention.get_config()
+        return super().get_config() | {
+            "num_heads": self.attention.num_heads,
+            "intermediate_dim": self.feed_forward.intermediate_dim,
+            "cross_attention": self.cross_attention is not None,
+            "activation": keras.activations.serialize(self.feed_forward.activation),
+            "dropout": self.dropout.rate,
+            "attention_dropout": self.attention.dropout.rate,
+            "norm_first": self.norm_first,
+            "layer_norm_epsilon": self.attention_norm.epsilon,
+            "kernel_initializer": attention["kernel_initializer"],
+            "output_initializer": attention["output_initializer"],
+            "attention_scale": self.attention.scale,
+        }
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class TransformerStack(keras.layers.Layer):
+    """Applies `num_layers` blocks one after another. If they normalise first, one more norm follows the last.
+
+    Args:
+        num_layers: how many blocks.
+        num_heads: N.
+        intermediate_dim: width inside the feed-forward layers.
+        cross_attention: whether each block also attends to a source.
+        activation: inside the feed-forward layers, as `activation_function` takes it.
+        dropout: fraction of each sublayer's output dropped in training.
+        attention_dropout: fraction of the attention weights dropped in training.
+        norm_first: whether to normalise before the sublayers.
+        layer_norm_epsilon: added to the variance in the norms.
+        kernel_initializer: of all dense layers.
+        output_initializer: of the dense layers whose output is added to x. Defaults to `kernel_initializer`.
+        attention_scale: factor of the scores, or a list with one factor per block. Defaults to 1/√H.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: if there is no block, or a list of scales does not have one per block.
+    """
+
+    def __init__(
+        self,
+        num_layers,
+        num_heads,
+        intermediate_dim,
+        cross_attention=False,
+        activation="relu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        norm_first=False,
+        layer_norm_epsilon=1e-5,
+        kernel_initializer="glorot_uniform",
+        output_initializer=None,
+        attention_scale=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if num_layers < 1:
+            raise ValueError(f"Expected at least one block; got num_layers={num_layers}.")
+        scales = attention_scale if isinstance(attention_scale, list | tuple) else [attention_scale] * num_layers
+        if len(scales) != num_layers:
+            raise ValueError(f"Expected one attention_scale for each of {num_layers} blocks; got {len(scales)}.")
+        self.blocks = [
+            TransformerBlock(
+                num_heads,
+                intermediate_dim,
+                cross_attention,
+                activation,
+                dropout,
+                attention_dropout,
+                norm_first,
+                layer_norm_epsilon,
+                kernel_initializer,
+                output_initializer,
+                scale,
+                dtype=self.dtype_policy,
+                name=f"block_{index}",
+            )
+            for index, scale in enumerate(scales)
+        ]
+        self.norm = None
+        if norm_first:
+            self.norm = keras.layers.LayerNormalization(
+                epsilon=layer_norm_epsilon, dtype=self.dtype_policy, name="norm"
+            )
+        self.supports_masking = True
+
+    def build(self, x_shape, source_shape=None):
+        """Creates the weights.
+
+        Args:
+            x_shape: (B, T, D).
+            source_shape: (B, S, D') of the source. Defaults to that of x.
+        """
+        for block in self.blocks:
+            block.build(x_shape, source_shape)
+        if self.norm:
+            self.norm.build(x_shape)
+
+    def cross_attention_kv(self, source):
+        """Computes each block's keys and values of the source for cross-attention.
+
+        They do not depend on the target, so a decoding loop computes them once.
+
+        Args:
+            source: floats (B, S, D').
+
+        Returns:
+            A tuple with one pair of keys and values per block, each (B, S, N, H).
+        """
+        return tuple(block.cross_attention.keys_and_values(source) for block in self.blocks)
+
+    def call(
+        self,
+        x,
+        source=None,
+        attention_mask=None,
+        padding_mask=None,
+        use_causal_mask=False,
+        source_padding_mask=None,
+        cache=None,
+        position=None,
+        return_hidden_states=False,
+        return_attention=False,
+        training=None,
+    ):
+        """Applies the blocks.
+
+        Args:
+            x: floats (B, T, D).
+            source: floats (B, S, D'), what cross-attention attends to. It is not read where there is a cache.
+            attention_mask: of self-attention, as `MultiHeadAttention` takes it.
+            padding_mask: (B, T), nonzero where x has a real token; with a cache (B, slots), nonzero where that has one.
+            use_causal_mask: whether no position sees a later one.
+            source_padding_mask: (B, S), nonzero where the source has a real token.
+            cache: a tuple with one cache per block, as `TransformerBlock` takes it.
+            position: slot of the cache at which x starts, an integer or a scalar tensor.
+            return_hidden_states: whether to return `hidden_states`.
+            return_attention: whether to return `attention` and, with cross-attention, `cross_attention`.
+            training: whether to drop out.
+
+        Returns:
+            A dict with `sequence_output` (B, T, D). On request `hidden_states`, a tuple of x and each block's output,
+            and `attention` and `cross_attention`, tuples of each block's weights (B, N, T, T) and (B, N, T, S). With a
+            cache, `cache`, the new one.
+        """
+        hidden_states, extras = [x], []
+        for index, block in enumerate(self.blocks):
+            x = block(
+                x,
+                source,
+                attention_mask=attention_mask,
+                padding_mask=padding_mask,
+                use_causal_mask=use_causal_mask,
+                source_padding_mask=source_padding_mask,
+                cache=None if cache is None else cache[index],
+                position=position,
+                return_attention=return_attention,
+                training=training,
+            )
+            x, *rest = x if isinstance(x, tuple) else (x,)
+            hidden_states.append(x)
+            extras.append(rest)
+
+        outputs = {"sequence_output": self.norm(x) if self.norm else x}
+        names = ["attention"] * return_attention
+        names += ["cross_attention"] if return_attention and self.blocks[0].cross_attention else []
+        names += ["cache"] if cache is not None else []
+        outputs |= dict(zip(names, zip(*extras, strict=True), strict=True))
+        if return_hidden_states:
+            outputs["hidden_states"] = tuple(hidden_states)
+        return outputs
+
+    def compute_output_shape(self, x_shape, source_shape=None):
+        """Returns the shape of `sequence_output`, for `summary`.
+
+        Args:
+            x_shape: (B, T, D).
+            source_shape: (B, S, D').
+        """
+        return {"sequence_output": x_shape}
+
+    def compute_output_spec(self, *args, **kwargs):
+        """Finds the outputs by tracing `call`, since options add some that `compute_output_shape` does not name.
+
+        Args:
+            *args: of `call`.
+            **kwargs: of `call`.
+
+        Returns:
+            Keras tensors.
+        """
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+
+    def compute_mask(self, inputs, previous_mask):
+        """Returns None: the blocks and the norm have passed the mask on to `sequence_output`.
+
+        Args:
+            inputs: x.
+            previous_mask: Keras's implicit mask of x.
+        """
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        scales = [block.attention.scale for block in self.blocks]
+        return (
+            self.blocks[0].get_config()
+            | super().get_config()
+            | {"num_layers": len(self.blocks), "attention_scale": scales}
+        )

@@ -1,0 +1,1 @@
+"""What models are measured by: perplexity, entities found, and the quality of translations."""

@@ -1,0 +1,128 @@
+r"""What held-out documents cost a language model, in nats per token and in bits per byte.
+
+Bits per byte do not depend on the vocabulary, and also measure programs that compress files: a model that gives a text
+the probability p can store it in $-\log_2 p$ bits, plus two at most (Witten et al., 1987,
+https://doi.org/10.1145/214762.214771).
+
+Shapes: B windows, T length, V vocabulary.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from course_lib.validation import check_ids
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class Perplexity(keras.metrics.SparseCategoricalCrossentropy):
+    r"""Computes $e^{\text{cross-entropy}}$: the number of equally likely tokens among which a guess would be as hard.
+
+    Args:
+        name: of the metric.
+        **kwargs: arguments of `keras.metrics.SparseCategoricalCrossentropy`.
+    """
+
+    def __init__(self, name="perplexity", **kwargs):
+        super().__init__(from_logits=True, name=name, **kwargs)
+
+    def result(self):
+        """Returns the perplexity of everything since the last reset, a scalar."""
+        return ops.exp(super().result())
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {"name": self.name, "dtype": self.dtype}
+
+
+def token_losses(model, documents, stride=None, batch_size=16):
+    r"""Computes what each token costs a GPT-2: $-\log p$, in nats.
+
+    The model reads a document after an end token, as in pre-training, and also predicts its end token. A document that
+    is longer than the model's T positions is read in windows, each `stride` tokens after the one before. In each window
+    only the tokens count that no earlier window has reached, so every token has at least T - stride tokens of context,
+    or all tokens before it.
+
+    Args:
+        model: a `GPT2CausalLM`.
+        documents: n sequences of token ids, without end tokens.
+        stride: from 1 to T. Defaults to T // 2.
+        batch_size: B, how many windows are read at once.
+
+    Returns:
+        A list of n float32 arrays. Each has one entry more than the document has tokens, for its end token.
+
+    Raises:
+        ValueError: if there is no document, one has token ids outside the vocabulary, the stride is outside its range,
+            or the model has no end token.
+    """
+    config, documents = model.backbone.config, list(documents)
+    length, end = config.max_sequence_length, config.end_token_id
+    stride = max(1, length // 2) if stride is None else stride
+    if not documents:
+        raise ValueError("Expected at least one document; got none.")
+    for document in documents:
+        if len(document):
+            check_ids(np.asarray(document), config.vocabulary_size)
+    if not 1 <= stride <= length:
+        raise ValueError(f"Expected a stride from 1 to {length}, the model's length; got {stride}.")
+    if end < 0:
+        raise ValueError("Expected a model with an end token, which documents begin after; this one has none.")
+    length = min(length, max(map(len, documents)) + 1)
+    windows, streams = [], [np.array([end, *document, end], "int32") for document in documents]
+    for number, stream in enumerate(streams):
+        last = max(0, len(stream) - 1 - length)
+        windows += [(number, start) for start in [*range(0, last, stride), -(-last // stride) * stride]]
+    rows = np.full((len(windows), length + 1), end, "int32")
+    for row, (number, start) in zip(rows, windows, strict=True):
+        part = streams[number][start : start + length + 1]
+        row[: len(part)] = part
+    found = _Losses(model).predict({"inputs": rows[:, :-1], "targets": rows[:, 1:]}, batch_size, verbose=0)  # (…, T)
+    losses = [np.empty(len(stream) - 1, "float32") for stream in streams]
+    for (number, start), loss in reversed(
+        list(zip(windows, found, strict=True))
+    ):  # so that earlier windows overwrite later ones
+        part = losses[number][start : start + length]
+        part[:] = loss[: len(part)]
+    return losses
+
+
+class _Losses(keras.Model):
+    """Outputs what each target costs, so that no more than one batch of logits (B, T, V) is in memory."""
+
+    def __init__(self, language_model):
+        super().__init__(name="token_losses")
+        self.language_model = language_model
+
+    def build(self, input_shape=None):
+        self.language_model.build()
+        self.built = True
+
+    def call(self, batch):
+        logits = ops.cast(self.language_model(batch["inputs"]), "float32")
+        return ops.sparse_categorical_crossentropy(batch["targets"], logits, from_logits=True)
+
+
+def bits_per_byte(losses, texts):
+    """Divides the bits that texts cost by the bytes that they have in UTF-8.
+
+    Args:
+        losses: for each text, the losses of its tokens in nats, end token included, as `token_losses` returns them.
+        texts: strings.
+
+    Returns:
+        A number.
+    """
+    return sum(float(np.sum(loss, dtype="float64")) for loss in losses) / np.log(2) / num_bytes(texts)
+
+
+def num_bytes(texts):
+    """Counts the bytes that texts have in UTF-8, all together.
+
+    Args:
+        texts: strings.
+
+    Returns:
+        An integer.
+    """
+    return sum(len(text.encode()) for text in texts)

@@ -1,0 +1,405 @@
+"""BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805): the encoder, and the two heads that pre-train it.
+
+Shapes: B batch, T length, N heads, D model width, V vocabulary, P predicted positions per row.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from course_lib.checkpoints.huggingface import bert as huggingface
+from course_lib.layers.activations import activation_function
+from course_lib.layers.positions import PositionEmbedding, token_positions
+from course_lib.layers.transformer import TransformerStack
+from course_lib.metrics.perplexity import Perplexity
+from course_lib.models.base import Backbone, Task
+from course_lib.models.pooling import first_token
+from course_lib.models.text_inputs import as_texts
+from course_lib.text.batches import Examples
+from course_lib.text.masking import Masking
+from course_lib.text.word_piece import WordPieceTokenizer
+from course_lib.validation import check_heads, check_rates, check_sizes, unpack
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """Everything that changes what a BERT computes. The defaults are those of Google's BERT.
+
+    Args:
+        vocabulary_size: V.
+        num_layers: blocks of the encoder.
+        num_heads: N.
+        hidden_dim: D.
+        intermediate_dim: width inside the feed-forward layers.
+        max_sequence_length: number of positions that have an embedding.
+        num_segments: number of segments that have an embedding.
+        dropout: fraction of the embeddings and of each sublayer's output dropped in training.
+        attention_dropout: fraction of the attention weights dropped in training.
+        activation: in the feed-forward layers and the MLM head, as `course_lib.layers.activation_function` takes it.
+        layer_norm_epsilon: added to the variance in every norm.
+        initializer_range: standard deviation of the initial weights.
+        pad_token_id: id with which the tokenizer pads.
+        pooler: whether there is a `pooled_output`, and with it a next-sentence head.
+        tie_embeddings: whether the MLM head projects with the token embeddings themselves.
+
+    Raises:
+        ValueError: if a size is not a positive integer, a rate is not in [0, 1), `num_heads` does not divide
+            `hidden_dim`, or the activation is unknown.
+    """
+
+    vocabulary_size: int
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    intermediate_dim: int
+    max_sequence_length: int = 512
+    num_segments: int = 2
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation: str = "gelu"
+    layer_norm_epsilon: float = 1e-12
+    initializer_range: float = 0.02
+    pad_token_id: int = 0
+    pooler: bool = True
+    tie_embeddings: bool = True
+
+    def __post_init__(self):
+        check_sizes(self, "vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim")
+        check_sizes(self, "max_sequence_length", "num_segments")
+        check_rates(self, "dropout", "attention_dropout")
+        check_heads(self.num_heads, self.hidden_dim)
+        activation_function(self.activation)
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class Bert(Backbone):
+    """The encoder: the sum of token, position and segment embeddings, a norm, and Transformer blocks.
+
+    Args:
+        config: a `BertConfig`.
+        tokenizer: the tokenizer whose ids the model reads, or None.
+        **kwargs: arguments of `keras.Model`, such as `name` and `dtype`.
+
+    Example:
+        >>> bert = Bert.from_preset("all-MiniLM-L6-v2")
+        >>> bert(bert.tokenizer(["Hello, my dog is cute"]))["sequence_output"].shape
+        (1, 8, 384)
+    """
+
+    config_class = BertConfig
+    tokenizer_class = WordPieceTokenizer
+    checkpoint_format = huggingface.BERT
+
+    def __init__(self, config, tokenizer=None, **kwargs):
+        super().__init__(config, tokenizer, **kwargs)
+        initializer = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+        self.token_embedding = keras.layers.ReversibleEmbedding(
+            config.vocabulary_size,
+            config.hidden_dim,
+            embeddings_initializer=initializer,
+            dtype=self.dtype_policy,
+            name="token_embedding",
+        )
+        self.segment_embedding = keras.layers.Embedding(
+            config.num_segments,
+            config.hidden_dim,
+            embeddings_initializer=initializer.clone(),
+            dtype=self.dtype_policy,
+            name="segment_embedding",
+        )
+        self.position_embedding = PositionEmbedding(
+            config.max_sequence_length, initializer.clone(), dtype=self.dtype_policy, name="position_embedding"
+        )
+        self.embedding_norm = keras.layers.LayerNormalization(
+            epsilon=config.layer_norm_epsilon, dtype=self.dtype_policy, name="embedding_norm"
+        )
+        self.dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy, name="dropout")
+        self.encoder = TransformerStack(
+            config.num_layers,
+            config.num_heads,
+            config.intermediate_dim,
+            activation=config.activation,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            layer_norm_epsilon=config.layer_norm_epsilon,
+            kernel_initializer=initializer.clone(),
+            dtype=self.dtype_policy,
+            name="encoder",
+        )
+        self.pooler = None
+        if config.pooler:
+            self.pooler = keras.layers.Dense(
+                config.hidden_dim,
+                activation="tanh",
+                kernel_initializer=initializer.clone(),
+                dtype=self.dtype_policy,
+                name="pooler",
+            )
+
+    def build_layers(self):
+        """Creates every weight."""
+        hidden = (None, None, self.config.hidden_dim)  # (B, T, D)
+        self.token_embedding.build((None, None))
+        self.segment_embedding.build((None, None))
+        for layer in (self.position_embedding, self.embedding_norm, self.dropout, self.encoder):
+            layer.build(hidden)
+        if self.pooler:
+            self.pooler.build((None, self.config.hidden_dim))
+
+    def call(self, inputs, return_hidden_states=False, return_attention=False, training=None):
+        """Encodes.
+
+        Args:
+            inputs: what the tokenizer returns: a dict of integers (B, T) with `token_ids` and, optionally,
+                `segment_ids` (0 by default) and `padding_mask` (1 = a real token; 1 by default). Or the ids alone.
+            return_hidden_states: whether to return `hidden_states`.
+            return_attention: whether to return `attention`.
+            training: whether to drop out.
+
+        Returns:
+            A dict of floats: `sequence_output` (B, T, D) and, where the config has a pooler, `pooled_output` (B, D), a
+            dense layer on the first token. On request `hidden_states`, a tuple of the embeddings and each block's
+            output, each (B, T, D), and `attention`, a tuple of each block's weights (B, N, T, T).
+
+        Raises:
+            ValueError: if the inputs have other names or shapes, or T exceeds `max_sequence_length`.
+        """
+        token_ids, segment_ids, padding_mask = unpack(inputs, "segment_ids", "padding_mask")
+        segment_ids = ops.zeros_like(token_ids) if segment_ids is None else segment_ids
+        positions = None if padding_mask is None else token_positions(padding_mask, ops.shape(token_ids)[1])
+        x = self.token_embedding(token_ids) + self.segment_embedding(segment_ids)  # (B, T, D)
+        x = self.embedding_norm(self.position_embedding(x, positions))
+        outputs = self.encoder(
+            self.dropout(x, training=training),
+            padding_mask=padding_mask,
+            return_hidden_states=return_hidden_states,
+            return_attention=return_attention,
+            training=training,
+        )
+        if self.pooler:
+            outputs["pooled_output"] = self.pooler(first_token(outputs["sequence_output"], padding_mask))
+        return outputs
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shapes of the outputs, for `summary`.
+
+        Args:
+            input_shape: (B, T).
+        """
+        pooled = {"pooled_output": (input_shape[0], self.config.hidden_dim)} if self.pooler else {}
+        return super().compute_output_shape(input_shape) | pooled
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class MaskedLanguageModelHead(keras.layers.Layer):
+    """Scores every token of the vocabulary at each position: a dense layer, a norm, and the embeddings in reverse.
+
+    Args:
+        vocabulary_size: V.
+        token_embedding: the `keras.layers.ReversibleEmbedding` of the backbone. Without one, the head has a projection
+            of its own.
+        activation: after the dense layer, as `course_lib.layers.activation_function` takes it.
+        layer_norm_epsilon: added to the variance.
+        initializer_range: standard deviation of the initial weights.
+        **kwargs: arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        token_embedding=None,
+        activation="gelu",
+        layer_norm_epsilon=1e-12,
+        initializer_range=0.02,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.token_embedding = token_embedding
+        self.activation = activation_function(activation)
+        self.initializer_range = initializer_range
+        self.norm = keras.layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=self.dtype_policy, name="norm")
+
+    def build(self, input_shape):
+        """Creates the weights.
+
+        Args:
+            input_shape: (B, P, D).
+        """
+        dense = {"dtype": self.dtype_policy}
+        dense["kernel_initializer"] = initializer = keras.initializers.TruncatedNormal(stddev=self.initializer_range)
+        self.dense = keras.layers.Dense(input_shape[-1], name="dense", **dense)
+        self.dense.build(input_shape)
+        self.norm.build(input_shape)
+        if self.token_embedding is None:
+            dense["kernel_initializer"] = initializer.clone()
+            self.projection = keras.layers.Dense(self.vocabulary_size, use_bias=False, name="projection", **dense)
+            self.projection.build(input_shape)
+        self.bias = self.add_weight(shape=(self.vocabulary_size,), initializer="zeros", name="bias")
+
+    def call(self, x):
+        """Scores.
+
+        Args:
+            x: floats (B, P, D).
+
+        Returns:
+            Logits (B, P, V).
+        """
+        x = self.norm(self.activation(self.dense(x)))
+        x = self.projection(x) if self.token_embedding is None else self.token_embedding(x, reverse=True)
+        return x + ops.cast(self.bias, x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the logits.
+
+        Args:
+            input_shape: (B, P, D).
+        """
+        return (*input_shape[:-1], self.vocabulary_size)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        embedding = self.token_embedding
+        return super().get_config() | {
+            "vocabulary_size": self.vocabulary_size,
+            "token_embedding": None if embedding is None else keras.saving.serialize_keras_object(embedding),
+            "activation": keras.activations.serialize(self.activation),
+            "layer_norm_epsilon": self.norm.epsilon,
+            "initializer_range": self.initializer_range,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the layer that a config describes.
+
+        Args:
+            config: what `get_config` returned.
+
+        Returns:
+            A new layer.
+        """
+        embedding = config["token_embedding"]
+        if embedding is not None:
+            config = config | {"token_embedding": keras.saving.deserialize_keras_object(embedding)}
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class BertPretrainer(Task):
+    """BERT with the heads of its two objectives, section 3.1 of the paper: masked tokens, and the next sentence.
+
+    Args:
+        backbone: a `Bert`. Without a pooler there is no next-sentence head.
+        **kwargs: arguments of `keras.Model`, such as `name` and `dtype`.
+    """
+
+    backbone_class = Bert
+
+    def __init__(self, backbone, **kwargs):
+        super().__init__(backbone, **kwargs)
+        config = backbone.config
+        self.masked_lm = MaskedLanguageModelHead(
+            config.vocabulary_size,
+            backbone.token_embedding if config.tie_embeddings else None,
+            config.activation,
+            config.layer_norm_epsilon,
+            config.initializer_range,
+            dtype=self.dtype_policy,
+            name="masked_lm",
+        )
+        self.next_sentence = None
+        if config.pooler:
+            self.next_sentence = keras.layers.Dense(
+                2,
+                kernel_initializer=keras.initializers.TruncatedNormal(stddev=config.initializer_range),
+                dtype=self.dtype_policy,
+                name="next_sentence",
+            )
+
+    def build_layers(self):
+        """Creates every weight."""
+        width = self.config.hidden_dim
+        self.backbone.build((None, None))
+        self.masked_lm.build((None, None, width))
+        if self.next_sentence:
+            self.next_sentence.build((None, width))
+
+    def call(self, inputs, training=None):
+        """Scores masked tokens, and whether the second segment follows the first.
+
+        Args:
+            inputs: the tokenizer's dict, as for `Bert`. With `mask_positions`, integers (B, P), tokens are scored at
+                these positions only, otherwise at all T.
+            training: whether to drop out.
+
+        Returns:
+            A dict of floats: `mlm_logits` (B, P, V), or (B, T, V), and, with a pooler, `nsp_logits` (B, 2), whose
+            column 0 stands for "the second segment follows the first" and column 1 for "it does not", as in Google's
+            checkpoints.
+        """
+        inputs = dict(inputs) if isinstance(inputs, dict) else {"token_ids": inputs}
+        positions = inputs.pop("mask_positions", None)
+        encoded = self.backbone(inputs, training=training)
+        x = encoded["sequence_output"]  # (B, T, D)
+        if positions is not None:
+            x = ops.take_along_axis(x, ops.expand_dims(positions, -1), axis=1)  # (B, P, D)
+        outputs = {"mlm_logits": self.masked_lm(x)}
+        if self.next_sentence:
+            outputs["nsp_logits"] = self.next_sentence(encoded["pooled_output"])
+        return outputs
+
+    def default_compile(self):
+        """Returns the losses of both objectives, which add up (the paper's appendix A.2), metrics, and AdamW."""
+        loss = {"mlm_logits": keras.losses.SparseCategoricalCrossentropy(True, reduction="mean_with_sample_weight")}
+        metrics = {"mlm_logits": [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), Perplexity()]}
+        if self.next_sentence:
+            loss["nsp_logits"] = keras.losses.SparseCategoricalCrossentropy(True, reduction="mean_with_sample_weight")
+            metrics["nsp_logits"] = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        return {"optimizer": keras.optimizers.AdamW(1e-4), "loss": loss, "weighted_metrics": metrics}
+
+    def examples(self, x, y=None, sample_weight=None, batch_size=None, seed=None):
+        """Turns texts, or pairs of texts, into batches. Every batch of every epoch is masked anew.
+
+        Args:
+            x: n strings, or n pairs of strings.
+            y: n integers, 0 if the second text of a pair follows the first, 1 if it does not. Without them, only masked
+                tokens are learned.
+            sample_weight: not taken.
+            batch_size: B. Defaults to 32.
+            seed: of the order and the masks, which differ from epoch to epoch. Without one, texts are in the order of
+                their lengths, and masks are drawn with the seed 0.
+
+        Returns:
+            `Examples`, batches of inputs, labels and weights, as `default_compile` needs them. Texts are cut to the
+            model's length.
+
+        Raises:
+            ValueError: if there is no tokenizer, there are labels of what is no pair, or a text has nothing to mask.
+        """
+        self.check_tokenizer()
+        if sample_weight is not None:
+            raise ValueError("Expected no sample_weight: every masked token counts the same; got weights.")
+        rows = [x] if isinstance(x, str) else list(x)
+        are_pairs = bool(rows) and not isinstance(rows[0], str)
+        if y is not None and not (are_pairs and self.next_sentence and len(y) == len(rows)):
+            raise ValueError("Expected labels only for pairs of texts, one each, on a model with a pooler; got others.")
+        texts = zip(*rows, strict=True) if are_pairs else [rows]
+        inputs = self.tokenizer(*map(as_texts, texts), max_length=self.config.max_sequence_length)
+        rate = 0.15
+        most = max(1, round(rate * inputs["token_ids"].shape[1]))
+        masking = Masking.of(self.tokenizer, rate=rate, positions=most)
+
+        def masked(batch, step):
+            inputs, follows, weights = batch
+            inputs, tokens, masked_weights = masking(inputs, seed or 0, step)
+            if not self.next_sentence:
+                return inputs, {"mlm_logits": tokens}, {"mlm_logits": masked_weights}
+            labels = {"mlm_logits": tokens, "nsp_logits": follows}
+            return inputs, labels, {"mlm_logits": masked_weights, "nsp_logits": weights}
+
+        follows = np.zeros(len(rows), "int32") if y is None else np.asarray(y, "int32")
+        weights = np.full(len(rows), y is not None, "float32")
+        return Examples(inputs, follows, weights, batch_size or 32, seed, transform=masked)

@@ -1,0 +1,243 @@
+"""GPT-2 (Radford et al., 2019, https://github.com/openai/gpt-2): the decoder, and the language model on it.
+
+Shapes: B batch, T length, S slots of the cache, N heads, H width of one head, D model width, V vocabulary.
+"""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from course_lib.checkpoints.huggingface import gpt as huggingface
+from course_lib.layers.activations import activation_function
+from course_lib.layers.positions import PositionEmbedding, token_positions
+from course_lib.layers.transformer import TransformerStack
+from course_lib.models.base import Backbone
+from course_lib.models.causal_lm import CausalLM
+from course_lib.text.byte_pair import BytePairTokenizer
+from course_lib.validation import check_heads, check_rates, check_sizes, unpack
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2Config:
+    """Everything that changes what a GPT-2 computes. The defaults are those of OpenAI's GPT-2.
+
+    Args:
+        vocabulary_size: V.
+        num_layers: blocks of the decoder.
+        num_heads: N.
+        hidden_dim: D.
+        intermediate_dim: width inside the feed-forward layers. Defaults to 4 D.
+        max_sequence_length: number of positions that have an embedding.
+        embedding_dropout: fraction of the embeddings dropped in training.
+        dropout: fraction of each sublayer's output dropped in training.
+        attention_dropout: fraction of the attention weights dropped in training.
+        activation: in the feed-forward layers, as `course_lib.layers.activation_function` takes it.
+        layer_norm_epsilon: added to the variance in every norm.
+        scale_attention: whether the scores are divided by √H.
+        scale_attention_by_layer: whether they are also divided by the number of the layer, counted from 1.
+        initializer_range: standard deviation of the initial weights.
+        end_token_id: id of "<|endoftext|>", which stands between texts. Defaults to V - 1; -1 means that there is none.
+
+    Raises:
+        ValueError: if a size is not a positive integer, a rate is not in [0, 1), `num_heads` does not divide
+            `hidden_dim`, or the activation is unknown.
+    """
+
+    vocabulary_size: int
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    intermediate_dim: int | None = None
+    max_sequence_length: int = 1024
+    embedding_dropout: float = 0.1
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation: str = "gelu_approximate"
+    layer_norm_epsilon: float = 1e-5
+    scale_attention: bool = True
+    scale_attention_by_layer: bool = False
+    initializer_range: float = 0.02
+    end_token_id: int | None = None
+
+    def __post_init__(self):
+        check_sizes(self, "vocabulary_size", "num_layers", "num_heads", "hidden_dim", "max_sequence_length")
+        if self.intermediate_dim is None:
+            object.__setattr__(self, "intermediate_dim", 4 * self.hidden_dim)
+        if self.end_token_id is None:
+            object.__setattr__(self, "end_token_id", self.vocabulary_size - 1)
+        check_sizes(self, "intermediate_dim")
+        check_rates(self, "embedding_dropout", "dropout", "attention_dropout")
+        check_heads(self.num_heads, self.hidden_dim)
+        activation_function(self.activation)
+
+    @property
+    def attention_scales(self):
+        """The factor of each layer's scores, a list."""
+        scale = (self.hidden_dim // self.num_heads) ** -0.5 if self.scale_attention else 1.0
+        return [scale / (layer + 1 if self.scale_attention_by_layer else 1) for layer in range(self.num_layers)]
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class GPT2(Backbone):
+    """The decoder: the sum of token and position embeddings, and Transformer blocks under a causal mask.
+
+    Args:
+        config: a `GPT2Config`.
+        tokenizer: the tokenizer whose ids the model reads, or None.
+        **kwargs: arguments of `keras.Model`, such as `name` and `dtype`.
+
+    Example:
+        >>> gpt2 = GPT2.from_preset("hf://openai-community/gpt2")
+        >>> gpt2(gpt2.tokenizer(["Hello, my dog is cute"]))["sequence_output"].shape
+        (1, 6, 768)
+    """
+
+    config_class = GPT2Config
+    tokenizer_class = BytePairTokenizer
+    checkpoint_format = huggingface.GPT2
+    norm_first = True
+
+    def __init__(self, config, tokenizer=None, **kwargs):
+        super().__init__(config, tokenizer, **kwargs)
+        initializer = keras.initializers.RandomNormal(stddev=config.initializer_range)
+        residual_range = config.initializer_range
+        if self.norm_first:
+            residual_range /= (2 * config.num_layers) ** 0.5  # each layer adds to x twice
+        self.token_embedding = keras.layers.ReversibleEmbedding(
+            config.vocabulary_size,
+            config.hidden_dim,
+            embeddings_initializer=initializer,
+            dtype=self.dtype_policy,
+            name="token_embedding",
+        )
+        self.position_embedding = PositionEmbedding(
+            config.max_sequence_length, initializer.clone(), dtype=self.dtype_policy, name="position_embedding"
+        )
+        self.dropout = keras.layers.Dropout(config.embedding_dropout, dtype=self.dtype_policy, name="dropout")
+        self.decoder = TransformerStack(
+            config.num_layers,
+            config.num_heads,
+            config.intermediate_dim,
+            activation=config.activation,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            norm_first=self.norm_first,
+            layer_norm_epsilon=config.layer_norm_epsilon,
+            kernel_initializer=initializer.clone(),
+            output_initializer=keras.initializers.RandomNormal(stddev=residual_range),
+            attention_scale=config.attention_scales,
+            dtype=self.dtype_policy,
+            name="decoder",
+        )
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the model that a config describes.
+
+        Args:
+            config: what `get_config` returned. That of version 0.1 also says `norm_first`; where it is false, it
+                describes an `OpenAIGPT`, which was a `GPT2` then.
+
+        Returns:
+            A new model.
+        """
+        fields = dict(config["config"])
+        if not fields.pop("norm_first", True):
+            cls = keras.saving.get_registered_object("course_lib>OpenAIGPT")
+        return cls(**config | {"config": cls.config_class(**fields)})
+
+    def build_layers(self):
+        """Creates every weight."""
+        hidden = (None, None, self.config.hidden_dim)  # (B, T, D)
+        self.token_embedding.build((None, None))
+        for layer in (self.position_embedding, self.dropout, self.decoder):
+            layer.build(hidden)
+
+    def empty_cache(self, batch_size, slots):
+        """Makes a cache that holds nothing yet.
+
+        Args:
+            batch_size: B.
+            slots: S, the number of positions it has room for.
+
+        Returns:
+            A tuple with one pair of keys and values per block, each zeros (B, S, N, H).
+        """
+        config = self.config
+        zeros = ops.zeros(
+            (batch_size, slots, config.num_heads, config.hidden_dim // config.num_heads), self.compute_dtype
+        )
+        return tuple((zeros, zeros) for _ in range(config.num_layers))
+
+    def call(self, inputs, cache=None, position=0, return_hidden_states=False, return_attention=False, training=None):
+        """Reads tokens. Each sees itself and the tokens before it.
+
+        Args:
+            inputs: what the tokenizer returns: a dict of integers (B, T) with `token_ids` and, optionally,
+                `padding_mask` (1 = a real token; 1 by default); or the token ids alone. With a cache, `padding_mask` is
+                (B, S) and says which slots hold tokens, those of this call included.
+            cache: the keys and values of earlier tokens, from `empty_cache` or an earlier call.
+            position: slot of the cache at which the T tokens are written, an integer or a scalar tensor.
+            return_hidden_states: whether to return `hidden_states`.
+            return_attention: whether to return `attention`.
+            training: whether to drop out.
+
+        Returns:
+            A dict of floats: `sequence_output` (B, T, D). On request `hidden_states`, a tuple of the embeddings and
+            each block's output, each (B, T, D), and `attention`, a tuple of each block's weights (B, N, T, S), where S
+            is T without a cache. With a cache, `cache`, the new one.
+
+        Raises:
+            ValueError: if the inputs have other names or shapes, or T exceeds `max_sequence_length`.
+        """
+        slots = None if cache is None else cache[0][0].shape[1]
+        token_ids, padding_mask = unpack(inputs, "padding_mask", slots=slots)
+        length = ops.shape(token_ids)[1]
+        if padding_mask is None:
+            positions = ops.arange(length) + position
+        else:
+            positions = token_positions(padding_mask, length, position)
+        x = self.position_embedding(self.token_embedding(token_ids), positions)  # (B, T, D)
+        return self.decoder(
+            self.dropout(x, training=training),
+            padding_mask=padding_mask,
+            use_causal_mask=True,
+            cache=cache,
+            position=None if cache is None else position,
+            return_hidden_states=return_hidden_states,
+            return_attention=return_attention,
+            training=training,
+        )
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class GPT2CausalLM(CausalLM):
+    """GPT-2 as a language model. Its head is the token embeddings in reverse.
+
+    Args:
+        backbone: a `GPT2`.
+        **kwargs: arguments of `keras.Model`, such as `name` and `dtype`.
+
+    Example:
+        >>> lm = GPT2CausalLM.from_preset("gpt-mini")
+        >>> lm.generate("This film is", max_new_tokens=20, sampler="top_p", seed=0)
+    """
+
+    backbone_class = GPT2
+    prompt_hint = 'GPT-2 begins a text with "<|endoftext|>".'
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the model that a config describes.
+
+        Args:
+            config: what `get_config` returned, or did in version 0.1, where an `OpenAIGPT` was a `GPT2` too.
+
+        Returns:
+            A new model: an `OpenAIGPTCausalLM` if the backbone is an `OpenAIGPT`.
+        """
+        backbone = keras.saving.deserialize_keras_object(config["backbone"])
+        if not backbone.norm_first:
+            cls = keras.saving.get_registered_object("course_lib>OpenAIGPTCausalLM")
+        return cls(**config | {"backbone": backbone})

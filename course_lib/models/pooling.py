@@ -1,0 +1,69 @@
+"""From the vectors of a text's tokens to one vector per text.
+
+Shapes: B batch, T length, D model width.
+"""
+
+from keras import ops
+
+POOLINGS = ("mean", "max", "first", "last", "pooled")
+
+
+def pool(encoded, padding_mask, pooling):
+    """Makes one vector per text from its tokens' vectors.
+
+    Args:
+        encoded: what a backbone returned: `sequence_output` (B, T, D) and, for "pooled", `pooled_output` (B, D).
+        padding_mask: (B, T), nonzero at real tokens, or None if there is no padding.
+        pooling: their "mean", their "max" by coordinate, the "first" token's vector, the "last" token's, or the
+            backbone's "pooled" output.
+
+    Returns:
+        Floats (B, D). Zeros where there is no token to take the mean or the maximum of.
+    """
+    if pooling == "pooled":
+        return encoded["pooled_output"]
+    x = encoded["sequence_output"]  # (B, T, D)
+    if pooling == "first":
+        return first_token(x, padding_mask)
+    is_token = ops.ones(ops.shape(x)[:2], "bool") if padding_mask is None else ops.cast(padding_mask, "bool")
+    if pooling == "last":
+        places = ops.where(is_token, ops.arange(ops.shape(x)[1]), 0)  # (B, T)
+        return ops.take_along_axis(x, ops.max(places, axis=1)[:, None, None], axis=1)[:, 0]
+    is_token = ops.expand_dims(is_token, -1)  # (B, T, 1)
+    if pooling == "max":
+        highest = ops.max(ops.where(is_token, x, -float("inf")), axis=1)
+        return ops.where(ops.any(is_token, axis=1), highest, 0.0)
+    is_token = ops.cast(is_token, x.dtype)
+    return ops.sum(x * is_token, axis=1) / ops.maximum(ops.sum(is_token, axis=1), 1)
+
+
+def first_token(x, padding_mask):
+    """Takes the vector of each text's first token, which padding may precede.
+
+    Args:
+        x: floats (B, T, D).
+        padding_mask: (B, T), nonzero at real tokens, or None if there is no padding.
+
+    Returns:
+        Floats (B, D).
+    """
+    if padding_mask is None:
+        return x[:, 0]
+    first = ops.argmax(ops.cast(padding_mask, "bool"), axis=1)  # (B,)
+    return ops.take_along_axis(x, first[:, None, None], axis=1)[:, 0]
+
+
+def check_pooling(backbone, pooling):
+    """Checks that a backbone's outputs can be pooled in a way.
+
+    Args:
+        backbone: a `Backbone`.
+        pooling: as `pool` takes it.
+
+    Raises:
+        ValueError: if there is no such pooling, or the backbone has no pooled output and it is asked for.
+    """
+    if pooling not in POOLINGS:
+        raise ValueError(f"Expected a pooling of {POOLINGS}; got {pooling!r}.")
+    if pooling == "pooled" and not getattr(backbone.config, "pooler", False):
+        raise ValueError("Expected a backbone with a pooler for pooling='pooled'; this one has none.")

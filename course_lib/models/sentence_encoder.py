@@ -1,0 +1,195 @@
+"""One vector per text, of unit length (Reimers & Gurevych, 2019, https://arxiv.org/abs/1908.10084).
+
+Shapes: n texts, B batch, T length, D model width.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from course_lib.models.base import Task
+from course_lib.models.bert import Bert
+from course_lib.models.pooling import check_pooling, pool
+from course_lib.models.text_inputs import as_texts, check_lengths
+from course_lib.text.batches import STEP, by_length, round_up
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class InBatchNegatives(keras.losses.Loss):
+    """Asks each first text of a batch to pick its second text among all of them (Henderson et al., 2017).
+
+    https://arxiv.org/abs/1705.00652, section 4.4: cross-entropy of the right pair, over the scaled cosines of the first
+    vector with every second vector of the batch.
+
+    Args:
+        scale: factor of the cosines.
+        name: of the loss.
+        **kwargs: arguments of `keras.losses.Loss`.
+    """
+
+    def __init__(self, scale=20.0, name="in_batch_negatives", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.scale = scale
+
+    def call(self, y_true, y_pred):
+        """Computes the loss of each pair.
+
+        Args:
+            y_true: not read.
+            y_pred: floats (2 B, D), the vectors of B first texts, then those of the B second texts.
+
+        Returns:
+            Floats (B,).
+        """
+        first, second = ops.split(y_pred, 2, axis=0)
+        scores = self.scale * ops.matmul(first, ops.transpose(second))  # (B, B)
+        return ops.sparse_categorical_crossentropy(ops.arange(ops.shape(scores)[0]), scores, from_logits=True)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return super().get_config() | {"scale": self.scale}
+
+
+class _PairsOfTexts(keras.utils.PyDataset):
+    """Batches of 2 B rows: B first texts, then the B texts that belong to them."""
+
+    def __init__(self, first, second, batch_size, seed):
+        super().__init__()
+        self.inputs = first, second
+        self.batch_size, self.rng = batch_size, None if seed is None else np.random.default_rng(seed)
+        self.lengths = np.maximum(*(part["padding_mask"].sum(axis=1) for part in self.inputs))
+        self.cuts = True
+        self.on_epoch_end()
+        self.cuts = len({self._width(rows) for rows in self.batches[:2]}) > 1  # as far as TensorFlow knows, widths vary
+
+    @property
+    def num_batches(self):
+        return max(1, len(self.lengths) // self.batch_size)  # the rest of an epoch has too few negatives
+
+    def on_epoch_end(self):
+        rows = np.arange(len(self.lengths)) if self.rng is None else self.rng.permutation(len(self.lengths))
+        starts = range(0, self.num_batches * self.batch_size, self.batch_size)
+        self.batches = [rows[start : start + self.batch_size] for start in starts]
+        # From the first two batches TensorFlow learns which axes vary.
+        other = [i for i, rows in enumerate(self.batches) if self._width(rows) != self._width(self.batches[0])]
+        if other:
+            self.batches.insert(1, self.batches.pop(other[0]))
+
+    def _width(self, rows):
+        longest, width = self.lengths[rows].max(), self.inputs[0]["padding_mask"].shape[1]
+        return min(round_up(longest), width) if self.cuts else width
+
+    def __getitem__(self, index):
+        rows = self.batches[index]
+        width = self._width(rows)
+        batch = {name: np.concatenate([part[name][rows, :width] for part in self.inputs]) for name in self.inputs[0]}
+        return batch, np.zeros(2 * len(rows), "float32")
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class SentenceEncoder(Task):
+    """Turns a text into one vector of unit length, so that the product of two vectors is the cosine of their angle.
+
+    Args:
+        backbone: a `Bert`.
+        pooling: how a text's tokens become one vector, as `course_lib.models.pooling.pool` takes it.
+        **kwargs: arguments of `keras.Model`, such as `name` and `dtype`.
+
+    Raises:
+        ValueError: if there is no such pooling, or the backbone has no pooled output and it is asked for.
+
+    Example:
+        >>> encoder = SentenceEncoder.from_preset("all-MiniLM-L6-v2")
+        >>> vectors = encoder.encode(["A dull film.", "The movie bored me.", "It rains."])  # float32 (3, 384)
+        >>> vectors @ vectors.T
+        >>> encoder.fit([("How do I pay?", "Payment methods"), ("Where is it?", "Directions")], epochs=1)
+    """
+
+    backbone_class = Bert
+
+    def __init__(self, backbone, pooling="mean", **kwargs):
+        super().__init__(backbone, **kwargs)
+        check_pooling(backbone, pooling)
+        self.pooling = pooling
+
+    def build_layers(self):
+        """Creates every weight."""
+        self.backbone.build((None, None))
+
+    def call(self, inputs, training=None):
+        """Encodes.
+
+        Args:
+            inputs: the tokenizer's dict, or token ids (B, T) alone.
+            training: whether to drop out.
+
+        Returns:
+            Floats (B, D), each row of unit length; zeros without a token to take the mean or the maximum of.
+        """
+        encoded = self.backbone(inputs, training=training)
+        vectors = pool(encoded, inputs.get("padding_mask") if isinstance(inputs, dict) else None, self.pooling)
+        squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)  # (B, 1)
+        return vectors * ops.rsqrt(ops.maximum(squares, 1e-6))  # at zero, `ops.normalize` has no gradient
+
+    def default_compile(self):
+        """Returns the loss of in-batch negatives, and AdamW."""
+        return {"optimizer": keras.optimizers.AdamW(2e-5, weight_decay=0.01), "loss": InBatchNegatives()}
+
+    def examples(self, x, y=None, sample_weight=None, batch_size=None, seed=None):
+        """Turns pairs of texts that belong together into batches. In each, the other pairs are the negatives.
+
+        Args:
+            x: n pairs of strings, such as a question and its answer.
+            y: not taken.
+            sample_weight: not taken.
+            batch_size: B, the number of pairs. Defaults to 32. More pairs make a harder task.
+            seed: of the order, which differs from epoch to epoch. Without one, the order is that of x.
+
+        Returns:
+            A `keras.utils.PyDataset` of inputs with 2 B rows, the first texts before the second ones.
+
+        Raises:
+            ValueError: if x holds something else than pairs of strings, fewer than two of them, or a text with more
+                tokens than the backbone has positions.
+        """
+        if y is not None or sample_weight is not None:
+            raise ValueError("Expected pairs of texts alone, since the other pairs are the negatives; got labels too.")
+        pairs = list(x)
+        if len(pairs) < 2 or any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
+            raise ValueError("Expected at least two pairs of texts, such as [('a question', 'its answer'), ...].")
+        texts = as_texts([text for part in zip(*pairs, strict=True) for text in part])
+        self.check_tokenizer()
+        batch = self.tokenizer(texts)
+        check_lengths(batch["padding_mask"].sum(axis=1), self.config.max_sequence_length)
+        halves = ({name: array[half] for name, array in batch.items()}
+                  for half in (slice(len(pairs)), slice(len(pairs), None)))  # fmt: skip
+        return _PairsOfTexts(*halves, batch_size or 32, seed)
+
+    def encode(self, texts, batch_size=64, max_length=None):
+        """Encodes texts, those of similar length together, so that little is computed for padding.
+
+        Args:
+            texts: n strings, or one.
+            batch_size: how many are encoded at once.
+            max_length: highest number of tokens of a text. Longer texts are cut. By default nothing is cut.
+
+        Returns:
+            float32 (n, D), in the order of the texts.
+
+        Raises:
+            ValueError: if a text is no string, or has more tokens than the backbone has positions.
+        """
+        self.check_tokenizer()
+        batch = self.tokenizer(as_texts(texts), max_length=max_length)
+        lengths = batch["padding_mask"].sum(axis=1)
+        check_lengths(lengths, self.config.max_sequence_length)
+        step = STEP if keras.backend.backend() == "jax" else 1  # JAX compiles each width anew: it gets few of them
+        vectors = np.empty((len(lengths), self.config.hidden_dim), "float32")
+        for rows in by_length(lengths, batch_size):
+            width = round_up(lengths[rows].max(), step)
+            vectors[rows] = self.predict_on_batch({name: array[rows, :width] for name, array in batch.items()})
+        return vectors
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return super().get_config() | {"pooling": self.pooling}

@@ -1,0 +1,467 @@
+"""The Transformer (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762): encoder and decoder, for translation.
+
+Shapes: n texts, B batch, S source length, T target length, N heads, H width of one head, D model width, V vocabulary.
+"""
+
+import dataclasses
+import sys
+
+import keras
+import numpy as np
+from keras import ops
+
+from course_lib.checkpoints.native import NativeFormat
+from course_lib.generation.loop import Generator
+from course_lib.generation.prompts import is_seen, pad_rows, read_prompts, read_seed
+from course_lib.generation.samplers import read_sampler
+from course_lib.layers.activations import activation_function
+from course_lib.layers.positions import SinePositionEncoding, token_positions
+from course_lib.layers.transformer import TransformerStack
+from course_lib.metrics.perplexity import Perplexity
+from course_lib.models.base import Backbone, Task
+from course_lib.models.text_inputs import as_texts
+from course_lib.text.batches import Pairs, by_length, round_up
+from course_lib.text.byte_pair import BytePairTokenizer
+from course_lib.validation import check_heads, check_rates, check_sizes, unpack
+
+INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids")
+
+
+@dataclasses.dataclass(frozen=True)
+class Seq2SeqConfig:
+    """Everything that changes what a `Seq2Seq` computes. The defaults are those of the paper.
+
+    Args:
+        vocabulary_size: V, of source and target together.
+        num_layers: blocks of the encoder, and of the decoder.
+        num_heads: N.
+        hidden_dim: D, an even number.
+        intermediate_dim: width inside the feed-forward layers. Defaults to 4 D.
+        dropout: fraction of the embeddings and of each sublayer's output dropped in training.
+        attention_dropout: fraction of the attention weights dropped in training.
+        activation: in the feed-forward layers, as `course_lib.layers.activation_function` takes it.
+        norm_first: whether to normalise before the sublayers, and once more at the end of each stack.
+        layer_norm_epsilon: added to the variance in every norm.
+        max_wavelength: of the sines, as in `SinePositionEncoding`.
+        end_token_id: of the token that ends a target, and with which the decoder begins. Defaults to V - 1.
+
+    Raises:
+        ValueError: if a size is not a positive integer, a rate is not in [0, 1), `num_heads` does not divide
+            `hidden_dim`, `hidden_dim` is odd, the end token is not in the vocabulary, or the activation is unknown.
+    """
+
+    vocabulary_size: int
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    intermediate_dim: int | None = None
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation: str = "relu"
+    norm_first: bool = False
+    layer_norm_epsilon: float = 1e-6
+    max_wavelength: int = 10_000
+    end_token_id: int | None = None
+
+    def __post_init__(self):
+        check_sizes(self, "vocabulary_size", "num_layers", "num_heads", "hidden_dim", "max_wavelength")
+        if self.intermediate_dim is None:
+            object.__setattr__(self, "intermediate_dim", 4 * self.hidden_dim)
+        if self.end_token_id is None:
+            object.__setattr__(self, "end_token_id", self.vocabulary_size - 1)
+        check_sizes(self, "intermediate_dim")
+        check_rates(self, "dropout", "attention_dropout")
+        check_heads(self.num_heads, self.hidden_dim)
+        if self.hidden_dim % 2:
+            raise ValueError(f"Expected an even hidden_dim, a sine and a cosine each; got {self.hidden_dim}.")
+        if not 0 <= self.end_token_id < self.vocabulary_size:
+            raise ValueError(f"Expected end_token_id in the vocabulary; got {self.end_token_id}.")
+        activation_function(self.activation)
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class Seq2Seq(Backbone):
+    """The Transformer: the encoder reads the source, and the decoder attends to it while it reads the target.
+
+    Source, target and output share one table of embeddings, which is multiplied by √D at the inputs (section 3.4).
+
+    Args:
+        config: a `Seq2SeqConfig`.
+        tokenizer: the tokenizer whose ids the model reads and writes, or None.
+        **kwargs: arguments of `keras.Model`, such as `name` and `dtype`.
+    """
+
+    config_class = Seq2SeqConfig
+    tokenizer_class = BytePairTokenizer
+    checkpoint_format = NativeFormat("course-seq2seq", Seq2SeqConfig)
+    hides_the_future = True  # whether no position of a target sees a later one
+
+    def __init__(self, config, tokenizer=None, **kwargs):
+        super().__init__(config, tokenizer, **kwargs)
+        self.token_embedding = keras.layers.ReversibleEmbedding(
+            config.vocabulary_size,
+            config.hidden_dim,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=config.hidden_dim**-0.5),
+            dtype=self.dtype_policy,
+            name="token_embedding",
+        )
+        self.position_encoding = SinePositionEncoding(
+            config.max_wavelength, dtype=self.dtype_policy, name="position_encoding"
+        )
+        self.dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy, name="dropout")
+        self.encoder, self.decoder = (
+            TransformerStack(
+                config.num_layers,
+                config.num_heads,
+                config.intermediate_dim,
+                cross_attention=name == "decoder",
+                activation=config.activation,
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+                norm_first=config.norm_first,
+                layer_norm_epsilon=config.layer_norm_epsilon,
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            for name in ("encoder", "decoder")
+        )
+
+    def build_layers(self):
+        """Creates every weight."""
+        hidden = (None, None, self.config.hidden_dim)  # (B, T, D)
+        self.token_embedding.build((None, None))
+        for layer in (self.position_encoding, self.dropout, self.encoder, self.decoder):
+            layer.build(hidden)
+
+    def call(self, inputs, return_hidden_states=False, return_attention=False, training=None):
+        """Reads sources, and targets as far as they are known.
+
+        Args:
+            inputs: a dict of integers: `encoder_token_ids` (B, S); optionally `encoder_padding_mask` (B, S) (1 = a real
+                token; 1 by default); and `decoder_token_ids` (B, T), the end token and then the target. Padding behind
+                a target needs no mask, since no earlier position sees it.
+            return_hidden_states: whether to return the hidden states.
+            return_attention: whether to return the attention weights.
+            training: whether to drop out.
+
+        Returns:
+            A dict of floats: `sequence_output` (B, T, D). On request, as tuples, `hidden_states` (B, T, D) and
+            `encoder_hidden_states` (B, S, D), the embeddings first and then one entry per block; and `attention`
+            (B, N, T, T), `cross_attention` (B, N, T, S) and `encoder_attention` (B, N, S, S), one entry per block.
+
+        Raises:
+            ValueError: if the inputs have other names or shapes.
+        """
+        if not isinstance(inputs, dict) or not {*INPUTS[::2]} <= inputs.keys() <= {*INPUTS}:
+            got = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
+            raise ValueError(f"Expected a dict with {INPUTS[0]}, {INPUTS[2]} and optionally {INPUTS[1]}; got {got}.")
+        source = {name.removeprefix("encoder_"): inputs[name] for name in INPUTS[:2] if name in inputs}
+        asked = {"return_hidden_states": return_hidden_states, "return_attention": return_attention}
+        encoded = self.encode(source, training=training, **asked)
+        outputs = self.decode(
+            inputs["decoder_token_ids"],
+            encoded.pop("sequence_output"),
+            source.get("padding_mask"),
+            training=training,
+            **asked,
+        )
+        return outputs | {f"encoder_{name}": states for name, states in encoded.items()}
+
+    def embed(self, token_ids, positions=None, training=None):
+        """Makes the input of a stack: the embeddings times √D, plus the positions.
+
+        Args:
+            token_ids: integers (B, T).
+            positions: integers (T,) or (B, T). Defaults to 0, …, T - 1.
+            training: whether to drop out.
+
+        Returns:
+            Floats (B, T, D).
+        """
+        x = self.token_embedding(token_ids)
+        x = self.position_encoding(x * ops.cast(self.config.hidden_dim**0.5, x.dtype), positions)
+        return self.dropout(x, training=training)
+
+    def encode(self, inputs, return_hidden_states=False, return_attention=False, training=None):
+        """Reads sources.
+
+        Args:
+            inputs: what the tokenizer returns: a dict of integers (B, S) with `token_ids` and, optionally,
+                `padding_mask`; or the token ids alone.
+            return_hidden_states: as `TransformerStack` takes it.
+            return_attention: as `TransformerStack` takes it.
+            training: whether to drop out.
+
+        Returns:
+            A dict, as `TransformerStack` returns it.
+
+        Raises:
+            ValueError: if the inputs have other names or shapes.
+        """
+        token_ids, padding_mask = unpack(inputs, "padding_mask")
+        positions = None if padding_mask is None else token_positions(padding_mask, ops.shape(token_ids)[1])
+        return self.encoder(
+            self.embed(token_ids, positions, training),
+            padding_mask=padding_mask,
+            return_hidden_states=return_hidden_states,
+            return_attention=return_attention,
+            training=training,
+        )
+
+    def decode(
+        self,
+        token_ids,
+        source=None,
+        source_padding_mask=None,
+        cache=None,
+        position=0,
+        return_hidden_states=False,
+        return_attention=False,
+        training=None,
+    ):
+        """Reads targets, and the sources that were encoded.
+
+        Args:
+            token_ids: integers (B, T).
+            source: floats (B, S, D), what the encoder made of the sources. It is not read where there is a cache.
+            source_padding_mask: (B, S), nonzero where a source has a real token, or None.
+            cache: of earlier positions and of the sources, as in `TransformerStack`.
+            position: slot of the cache at which the T tokens are written, an integer or a scalar tensor.
+            return_hidden_states: as `TransformerStack` takes it.
+            return_attention: as `TransformerStack` takes it.
+            training: whether to drop out.
+
+        Returns:
+            A dict, as `TransformerStack` returns it.
+
+        Raises:
+            ValueError: if the token ids do not have two axes.
+        """
+        unpack(token_ids)
+        return self.decoder(
+            self.embed(token_ids, ops.arange(ops.shape(token_ids)[1]) + position, training),
+            source,
+            use_causal_mask=self.hides_the_future or cache is not None,
+            source_padding_mask=source_padding_mask,
+            cache=cache,
+            position=None if cache is None else position,
+            return_hidden_states=return_hidden_states,
+            return_attention=return_attention,
+            training=training,
+        )
+
+
+@keras.saving.register_keras_serializable("course_lib")
+class Seq2SeqLM(Task):
+    """A translator: `Seq2Seq` with its head, the token embeddings in reverse.
+
+    Args:
+        backbone: a `Seq2Seq`.
+        **kwargs: arguments of `keras.Model`, such as `name` and `dtype`.
+
+    Example:
+        >>> model = Seq2SeqLM(Seq2Seq(Seq2SeqConfig(tokenizer.vocabulary_size, 2, 4, 128), tokenizer))
+        >>> model.fit(["forty-two", "seven"], ["zweiundvierzig", "sieben"], epochs=100)
+        >>> model.generate(["forty-two"])
+        ['zweiundvierzig']
+    """
+
+    backbone_class = Seq2Seq
+    needs_labels = True
+
+    def __init__(self, backbone, **kwargs):
+        super().__init__(backbone, **kwargs)
+        self.generator = Generator(self.prefill, self.decode, lambda: self.variables)
+
+    def build_layers(self):
+        """Creates every weight."""
+        self.backbone.build((None, None))
+
+    def call(self, inputs, training=None):
+        """Scores each next token of the targets, given the sources and the tokens before it.
+
+        Args:
+            inputs: as for `Seq2Seq`.
+            training: whether to drop out.
+
+        Returns:
+            Logits (B, T, V). Those at position t score the target's token at t + 1.
+        """
+        return self.score(self.backbone(inputs, training=training)["sequence_output"])
+
+    def score(self, x):
+        """Applies the head.
+
+        Args:
+            x: floats (..., D), of `sequence_output`.
+
+        Returns:
+            Logits (..., V).
+        """
+        return self.backbone.token_embedding(x, reverse=True)
+
+    def default_compile(self):
+        """Returns the loss of the next token of the target, two metrics, and Adam."""
+        return {
+            "optimizer": keras.optimizers.Adam(1e-3),
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight"),
+            "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), Perplexity()],
+        }
+
+    def examples(self, x, y=None, sample_weight=None, batch_size=None, seed=None):
+        """Turns pairs of texts into batches for teacher forcing.
+
+        Args:
+            x: n sources, strings.
+            y: n targets, strings.
+            sample_weight: floats (n,) for the loss. Defaults to 1.
+            batch_size: B. Defaults to 32.
+            seed: of the order, which differs from epoch to epoch. Defaults to 0.
+
+        Returns:
+            `Pairs`, batches of what `teacher_forcing` returns.
+
+        Raises:
+            ValueError: if there is no tokenizer, or there are more or fewer targets than sources.
+        """
+        self.check_tokenizer()
+        inputs, labels, weights = teacher_forcing(self.tokenizer, as_texts(x), as_texts(y))
+        if sample_weight is not None:
+            weights = weights * np.asarray(sample_weight, "float32")[:, None]
+        return Pairs(inputs, labels, weights, batch_size or 32, seed or 0)
+
+    def generate(self, sources, max_new_tokens=50, sampler=None, seed=None, temperature=None):
+        """Translates texts. Sources of any lengths share a batch; each gives what it gives alone.
+
+        The first call for a number of sources, a length (to the next power of two) and a kind of sampler compiles.
+
+        Args:
+            sources: a string or a list of strings; or token ids, or a list of lists of them.
+            max_new_tokens: highest number of tokens of a target.
+            sampler: a name such as "greedy" (the default) or "beam", a `Sampler`, an instance of your own subclass, or
+                a `BeamSearch`.
+            seed: an integer of 0 or more: source i draws as it does alone with `seed` + i. Without one, a seed is drawn
+                from NumPy, which `course_lib.reproducible` decides.
+            temperature: of the softmax, in place of the sampler's; with no sampler, tokens are drawn with it.
+
+        Returns:
+            A string, or for a list of sources a list; for token ids, token ids.
+
+        Raises:
+            ValueError: if a source is empty, or has a token id outside the vocabulary; if `max_new_tokens` is below 1,
+                or the seed is negative; or if the model's scores are not finite.
+        """
+        self.build()
+        sampler, vocabulary_size = read_sampler(sampler, temperature), self.config.vocabulary_size
+        rows, are_texts, is_single = read_prompts(sources, self.tokenizer, vocabulary_size, sys.maxsize, max_new_tokens)
+        (targets,) = self.generator.run(
+            pad_rows(rows, sys.maxsize),
+            round_up(max_new_tokens, 32),  # few different lengths
+            max_new_tokens,
+            sampler,
+            read_seed(seed),
+            self._end_token_id,
+            seen=is_seen([[] for _ in rows], vocabulary_size) if sampler.needs_seen else None,
+        )
+        answers = [self.tokenizer.decode(target) for target in targets] if are_texts else targets
+        return answers[0] if is_single else answers
+
+    def translate(self, sources, max_new_tokens=50, sampler=None, batch_size=100):
+        """Translates many texts, those of similar length together, since a batch is done when its longest row is.
+
+        Args:
+            sources: n strings.
+            max_new_tokens: highest number of tokens of a target.
+            sampler: as `generate` takes it.
+            batch_size: B.
+
+        Returns:
+            A list of n strings.
+        """
+        sources, answers = as_texts(sources), {}
+        for places in by_length([len(source) for source in sources], batch_size):
+            written = self.generate([sources[place] for place in places], max_new_tokens, sampler)
+            answers |= dict(zip(places.tolist(), written, strict=True))
+        return [answers[place] for place in range(len(sources))]
+
+    @property
+    def _end_token_id(self):
+        return (self.tokenizer or self.config).end_token_id
+
+    def prefill(self, inputs, cache_length):
+        """Reads sources, padded on the right, for a `course_lib.generation.loop.Generator`.
+
+        Args:
+            inputs: a dict of integers (B, S), `token_ids` and `padding_mask`.
+            cache_length: slots of the cache: how many tokens a target may have.
+
+        Returns:
+            Logits (B, V) of each target's first token; and the state, a dict: `cache`, `padding_mask` (B, S), and
+            `position`, a scalar, the slot of the next token.
+        """
+        config, batch_size = self.config, inputs["token_ids"].shape[0]
+        shape = batch_size, cache_length, config.num_heads, config.hidden_dim // config.num_heads
+        zeros = ops.zeros(shape, self.compute_dtype)
+        encoded = self.backbone.encode(inputs)["sequence_output"]
+        state = {
+            "cache": tuple(((zeros, zeros), pair) for pair in self.backbone.decoder.cross_attention_kv(encoded)),
+            "padding_mask": ops.convert_to_tensor(inputs["padding_mask"]),
+            "position": ops.zeros((), "int32"),
+        }
+        return self.decode(ops.full((batch_size,), self._end_token_id, "int32"), state)
+
+    def decode(self, token_ids, state):
+        """Writes one more token in each row, for a `course_lib.generation.loop.Generator`.
+
+        Args:
+            token_ids: integers (B,), the tokens before.
+            state: what `prefill` or `decode` returned.
+
+        Returns:
+            Logits (B, V) of the next token, and the new state.
+        """
+        position = state["position"]
+        outputs = self.backbone.decode(
+            token_ids[:, None],
+            source_padding_mask=state["padding_mask"],
+            cache=state["cache"],
+            position=position,
+        )
+        return self.score(outputs["sequence_output"][:, 0]), state | {
+            "cache": outputs["cache"],
+            "position": position + 1,
+        }
+
+
+def teacher_forcing(tokenizer, sources, targets):
+    """Turns pairs of texts into arrays for training: the decoder is given the right tokens so far, not its own.
+
+    Args:
+        tokenizer: a `BytePairTokenizer`, or another with `encode`, `end_token_id` and a call like its.
+        sources: n strings.
+        targets: n strings.
+
+    Returns:
+        The inputs of a `Seq2Seq`, a dict whose `decoder_token_ids` (n, T) are the end token and then the target; the
+        labels, int32 (n, T), the target and then the end token; and the weights, float32 (n, T), 0 where a row is
+        padded. All rows are padded to the longest.
+
+    Raises:
+        ValueError: if there are more or fewer targets than sources, or none.
+    """
+    if len(sources) != len(targets):
+        raise ValueError(f"Expected as many targets as sources, {len(sources)}; got {len(targets)}.")
+    read, end = tokenizer(sources), tokenizer.end_token_id
+    rows = [tokenizer.encode(target) for target in targets]
+    labels = np.full((len(rows), max(map(len, rows)) + 1), end, "int32")
+    weights = np.zeros(labels.shape, "float32")
+    for index, row in enumerate(rows):
+        labels[index, : len(row)] = row
+        weights[index, : len(row) + 1] = 1
+    before = np.concatenate([np.full((len(rows), 1), end, "int32"), labels[:, :-1]], axis=1)
+    inputs = {
+        "encoder_token_ids": read["token_ids"],
+        "encoder_padding_mask": read["padding_mask"],
+        "decoder_token_ids": before,
+    }
+    return inputs, labels, weights

@@ -1,0 +1,78 @@
+"""Causal language modelling, GPT-2's objective: the next token, at every position of rows that are full.
+
+Radford et al., 2018, https://openai.com/index/language-unsupervised/, section 3.1, and 2019,
+https://github.com/openai/gpt-2. `course_lib.training.pretrain` runs it. `course_lib.training.mlm` has the same
+interface.
+
+Shapes: B batch, T length.
+"""
+
+from course_lib.models.gpt2 import GPT2, GPT2CausalLM, GPT2Config
+from course_lib.text.byte_pair import BytePairTokenizer
+from course_lib.text.packing import TokenStream
+
+
+class CausalLanguageModeling:
+    """Trains a GPT-2 to predict the next token.
+
+    Args:
+        recipe: a `course_lib.training.recipes.Recipe`.
+    """
+
+    tokenizer_class = BytePairTokenizer
+    model_class = GPT2CausalLM
+
+    def __init__(self, recipe):
+        self.recipe = recipe
+
+    def encode(self, texts, tokenizer):
+        """Turns documents into data that batches are drawn from.
+
+        Args:
+            texts: strings.
+            tokenizer: a `BytePairTokenizer`.
+
+        Returns:
+            A `TokenStream`.
+
+        Raises:
+            ValueError: if the documents together do not fill a row.
+        """
+        return TokenStream([tokenizer.encode(text) for text in texts], self.recipe.length, tokenizer.end_token_id)
+
+    def batch_maker(self, data, tokenizer, seed):
+        """Makes the function that draws batches.
+
+        Args:
+            data: what `encode` returned.
+            tokenizer: not used.
+            seed: an integer of 0 or more.
+
+        Returns:
+            A function from a step to its batch: the inputs, a dict with `token_ids` (B, T); and the labels, integers
+            (B, T), at each position the token that follows it.
+        """
+
+        def batch_of(step):
+            rows = data.draw(self.recipe.batch_size, seed, step)  # (B, T + 1)
+            return {"token_ids": rows[:, :-1]}, rows[:, 1:]
+
+        return batch_of
+
+    def new_model(self, tokenizer, counts=None):
+        """Makes an untrained model, initialised as GPT-2 is.
+
+        Args:
+            tokenizer: a `BytePairTokenizer`.
+            counts: not used: the head has no bias that could be set to frequencies.
+
+        Returns:
+            A `GPT2CausalLM`.
+        """
+        rate = self.recipe.dropout
+        config = self.recipe.config(
+            GPT2Config, vocabulary_size=tokenizer.vocabulary_size, embedding_dropout=rate, attention_dropout=rate
+        )
+        model = GPT2CausalLM(GPT2(config, tokenizer, dtype=self.recipe.dtype), dtype=self.recipe.dtype)
+        model.build()
+        return model
