@@ -10,3 +10,21 @@ if os.environ["KERAS_BACKEND"] == "jax":  # which spends most of the tests' time
 
 settings.register_profile("course", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("course")
+
+SLOW = (  # by folder or file; `make quick` leaves them out
+    "tests/experiments/",
+    "tests/models/test_invariants.py",
+    "tests/models/test_old_files.py",
+    "tests/models/test_raw_text.py",
+    "tests/test_accelerator.py",
+    "tests/test_wheel.py",
+    "tests/training/test_pretrain.py",
+)
+SLOW_CHECKS = ("low_precision", "saved_and_loaded", "compiled_by_xla", "quantised", "implicit_masks")  # of LayerChecks
+
+
+def pytest_collection_modifyitems(items):
+    """Marks what takes long."""
+    for item in items:
+        if item.nodeid.startswith(SLOW) or any(check in item.nodeid for check in SLOW_CHECKS):
+            item.add_marker("slow")

@@ -18,8 +18,7 @@ TOKENS = {
     "segment_ids": np.array([[0, 0, 1, 1, 1], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]], "int32"),
     "padding_mask": IS_TOKEN,
 }
-# JAX does not compile attention in float16 for a CPU.
-LOW_PRECISION = ["mixed_bfloat16", pytest.param("float16", marks=pytest.mark.one_backend)]
+LOW_PRECISION = ["mixed_bfloat16", "float16"]
 
 
 class LayerChecks:
@@ -122,6 +121,111 @@ class LayerChecks:
             assert np.sqrt(np.mean((low - high) ** 2)) < 0.03 * np.abs(high).max()
 
 
+class MaskOf(keras.layers.Layer):
+    """Returns the implicit mask that Keras attached to its input."""
+
+    supports_masking = True
+
+    def call(self, x, mask=None):
+        return mask
+
+
+class PassesMasks(LayerChecks):
+    """For a layer that passes on Keras's implicit masks. Its first input is (B, T, D)."""
+
+    def test_an_implicit_mask_is_passed_on(self):
+        layer, _ = self.build()
+        name, x = next(iter(self.inputs.items()))
+        tokens = IS_TOKEN.astype(bool)
+        outputs = self.call(layer, self.inputs | {name: keras.layers.Masking()(x * tokens[..., None])})
+        assert np.array_equal(to_numpy(MaskOf()(keras.tree.flatten(outputs)[0])), tokens)
+
+
+class AttendsUnderMasks(LayerChecks):
+    """For a layer that attends, with the argument `attention_mask`."""
+
+    num_heads: typing.ClassVar = 2
+    keys: typing.ClassVar = "x"  # the input that is attended to, (B, S, D)
+    padding_mask: typing.ClassVar = "padding_mask"  # the argument with its padding mask
+
+    def without_masks(self):
+        """A layer, its inputs but for the masks, and what else `call` takes: where it attends to both, all of x."""
+        layer, _ = self.build()
+        return layer, {name: array for name, array in self.inputs.items() if "mask" not in name}
+
+    def test_attention_masks_of_every_rank(self):
+        layer, vectors = self.without_masks()
+        for axes in ((3, self.num_heads, 5, 5), (3, 1, 5, 5), (3, 1, 5, 1), (1, 1, 5, 5), (1, 1, 1, 5)):
+            mask = np.random.default_rng(4).random(axes) < 0.6
+            forms = [mask, *[mask[:, 0]] * (axes[1] == 1), *[mask[0, 0]] * (axes[:2] == (1, 1))]
+            full = np.broadcast_to(mask, (3, self.num_heads, 5, 5))
+            expected = self.call(layer, vectors | {"attention_mask": full})
+            for form in forms:
+                same(self.call(layer, vectors | {"attention_mask": form}), expected)
+
+    @pytest.mark.parametrize("dtype", ["bool", "int32", "float32"])
+    def test_padding_masks(self, dtype):
+        layer, vectors = self.without_masks()
+        plain, mask = self.call(layer, vectors), {self.padding_mask: IS_TOKEN.astype(dtype)}
+        masked = self.call(layer, vectors | mask)
+        changed = vectors | {self.keys: vectors[self.keys] + 9 * (1 - IS_TOKEN[..., None])}
+        tokens = np.ones_like(IS_TOKEN) if self.keys != next(iter(vectors)) else IS_TOKEN
+        for output, other in pairs(masked, self.call(layer, changed | mask)):
+            if output.shape == (3, 5, 8):  # no hidden states of what is padding, and no weights
+                same(to_numpy(output)[tokens > 0], to_numpy(other)[tokens > 0])
+        first, unmasked = (to_numpy(keras.tree.flatten(part)[0]) for part in (masked, plain))
+        assert np.abs(first - unmasked)[1, :3].max() > 1e-3 and np.abs(first - unmasked)[0].max() < 1e-5
+        if self.padding_mask == "padding_mask":  # it is one more mask beside the others
+            own = np.random.default_rng(4).random((5, 5)) < 0.6
+            every = own & np.tril(np.ones((5, 5), bool)) & (IS_TOKEN[:, None, None, :] > 0)
+            together = {"attention_mask": own, "use_causal_mask": True}
+            same(self.call(layer, vectors | mask | together), self.call(layer, vectors | {"attention_mask": every}))
+
+    @pytest.mark.parametrize(("embedded", "policy"), [(True, "float32"), (False, "mixed_bfloat16")])
+    def test_implicit_masks_of_keras(self, embedded, policy):
+        """What comes from `Embedding(mask_zero=True)` and from `Masking`, eagerly and in a functional model."""
+        layer, vectors = self.build(dtype=policy)[0], self.without_masks()[1]
+        width, tolerance = vectors[self.keys].shape[-1], 1e-5 if policy == "float32" else 0.05
+        maker = keras.layers.Embedding(6, width, mask_zero=True, dtype=policy) if embedded else keras.layers.Masking()
+        given = IS_TOKEN * np.array([[3, 1, 2, 5, 4]], "int32")
+        if embedded:
+            maker.build()
+            randomize(maker)
+        else:
+            given = vectors[self.keys] * (given[..., None] > 0)
+        x = to_numpy(maker(given))
+        expected = self.call(layer, vectors | {self.keys: x, self.padding_mask: IS_TOKEN})
+        unmasked = self.call(layer, vectors | {self.keys: x})
+        assert max(np.abs(to_numpy(a) - to_numpy(b)).max() for a, b in pairs(expected, unmasked)) > 0.05
+        same(self.call(layer, vectors | {self.keys: maker(given)}), expected, tolerance)
+
+        inputs = vectors | {self.keys: given}
+        symbols = {name: symbol(array, name) for name, array in inputs.items()}
+        model = keras.Model(symbols, self.call(layer, symbols | {self.keys: maker(symbols[self.keys])}))
+        same(compiled(model)(inputs), expected, tolerance)
+
+        everything = {self.padding_mask: np.ones_like(IS_TOKEN)}  # a mask that is given comes first
+        same(self.call(layer, vectors | everything | {self.keys: maker(given)}), unmasked, tolerance)
+
+    def test_masks_of_other_shapes_are_refused(self):
+        layer, vectors = self.without_masks()
+        cut = {name: array[:2] for name, array in vectors.items()}
+        for name, shape, numbers in (
+            ("attention_mask", (2, 5), "(B, S)"),  # of two rows: no (T, S)
+            ("attention_mask", (5,), "(5,)"),
+            ("attention_mask", (3, 5, 5), "(3, 5, 5)"),
+            ("attention_mask", (2, 5, 4), "(2, 5, 4)"),
+            ("attention_mask", (2, self.num_heads + 1, 5, 5), str(self.num_heads + 1)),
+            ("attention_mask", (1, 2, self.num_heads, 5, 5), "(1, 2,"),
+            (self.padding_mask, (3, 5), "(3, 5)"),
+            (self.padding_mask, (2, 4), "(2, 4)"),
+            (self.padding_mask, (2, 1, 5), "(2, 1, 5)"),
+        ):
+            with pytest.raises(ValueError) as error:
+                self.call(layer, cut | {name: np.ones(shape, bool)})
+            assert numbers in str(error.value) and "padding_mask" in str(error.value)
+
+
 def config_tells(make, **changes):
     """Each change of an argument is in the config, and nothing else changes: a saved layer keeps its rate of dropout,
     which no output shows."""
@@ -184,16 +288,15 @@ def same(outputs, expected, tolerance=1e-5):
 
 
 def stack_by_formula(stack, attentions):
-    """Gives a stack of blocks random weights, and computes from `X` what it returns, in float64 but for attention.
+    """Gives a built stack random weights, and computes from `X` what it returns, in float64 but for attention.
 
     Args:
-        stack: an `Encoder` or a `Decoder` with the activation "relu".
+        stack: a `TransformerStack` with the activation "relu".
         attentions: from a block to its attentions, each with its norm and the arguments that it is called with.
 
     Returns:
         A dict with `sequence_output` and `hidden_states`.
     """
-    stack.build(X.shape)
     randomize(stack)
 
     def normalized(x, norm):

@@ -74,5 +74,5 @@ def test_shares_are_of_the_data_sheet_and_of_what_was_measured(monkeypatch):
 
 @pytest.mark.one_backend
 def test_importing_the_library_needs_neither_tensorflow_nor_pooch(environment):
-    modules = "course_lib, course_lib.data.assets, course_lib.training.pretrain, course_lib.training.finetuning"
+    modules = "course_lib, course_lib.assets, course_lib.training.pretrain, course_lib.training.finetuning"
     subprocess.run([sys.executable, "-c", f"import {modules}"], env=os.environ | {"KERAS_BACKEND": "jax"}, check=True)

@@ -15,7 +15,7 @@ import zipfile
 import huggingface_hub
 import pytest
 
-from course_lib.data import assets
+from course_lib import assets
 
 pytestmark = pytest.mark.one_backend
 

@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 import tokenizers
 
-from course_lib import GPT2, Bert, BertConfig, BertPretrainer, BytePairTokenizer, GPT2CausalLM, WordPieceTokenizer
-from course_lib.data import assets, reviews
-from course_lib.heads import TextClassifier, TokenClassifier
-from course_lib.sampling import BeamSearch, MinP, Sampler, TopK, TopP
-from course_lib.sentence_encoder import SentenceEncoder
+from course_lib import (
+    GPT2,
+    Bert,
+    BertConfig,
+    BertPretrainer,
+    BytePairTokenizer,
+    GPT2CausalLM,
+    WordPieceTokenizer,
+    assets,
+)
+from course_lib.data import reviews
+from course_lib.generation.samplers import BeamSearch, MinP, Sampler, TopK, TopP
+from course_lib.models.classifiers import TextClassifier, TokenClassifier
+from course_lib.models.sentence_encoder import SentenceEncoder
 
 pytestmark = [pytest.mark.parity, pytest.mark.one_backend]
 
@@ -305,7 +314,7 @@ def compare_logits(lm, theirs, batches, model, figures):
     for batch, their_logits in zip(batches, outputs, strict=True):
         tokens = batch["padding_mask"] == 1
         exact = run_gpt2(theirs, batch).logits.numpy()[tokens]
-        logits, their_logits = np.asarray(lm(batch)["logits"])[tokens], their_logits[tokens]
+        logits, their_logits = np.asarray(lm(batch))[tokens], their_logits[tokens]
         between.append(difference(logits, their_logits))
         our_error.append(difference(logits, exact))
         their_error.append(difference(their_logits, exact))

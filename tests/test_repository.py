@@ -46,7 +46,7 @@ def test_lock_pins_what_pyproject_asks_for(python, platform, machine):
     for pin in read_lock()[0]:
         if pin.marker is None or pin.marker.evaluate(here):
             assert pins.setdefault(pin.name, pin) is pin, f"{pin.name} is pinned twice"
-    for wanted in map(Requirement, PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["jax"]):
+    for wanted in map(Requirement, PROJECT["dependencies"] + EXTRAS["course"] + EXTRAS["test"] + EXTRAS["jax"]):
         pin = pins[canonicalize_name(wanted.name)]
         (version,) = (part.version for part in pin.specifier)
         assert version in wanted.specifier, f"make lock: pyproject.toml asks for {wanted}, the lock has {pin}"
@@ -66,14 +66,18 @@ def test_environment_installs_what_pyproject_asks_for():
     python, pip, section = environment["dependencies"]
     assert python.removeprefix("python=") in SpecifierSet(PROJECT["requires-python"])
     assert pip == "pip"
-    assert section == {"pip": ["--editable .[test,jax]"]}
-    assert {"test", "jax"} <= set(EXTRAS)
+    assert section == {"pip": ["--editable .[course,test,jax]"]}
+    assert {"course", "test", "jax"} <= set(EXTRAS)
 
 
 def test_the_course_has_its_packages():
-    names = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
-    assert {"tensorflow", "keras", "keras-nlp", "jupyterlab", "nbval", "matplotlib"} <= names
-    assert set(EXTRAS) == {"test", "jax", "gpu", "tpu", "parity"}
+    library, course = (
+        {canonicalize_name(Requirement(line).name) for line in lines}
+        for lines in (PROJECT["dependencies"], EXTRAS["course"])
+    )
+    assert {"tensorflow", "keras", "keras-nlp", "jupyterlab", "nbval", "matplotlib"} <= library | course
+    assert not {"jupyterlab", "nbval", "matplotlib", "scikit-learn"} & library, "importing a layer must not need these"
+    assert set(EXTRAS) == {"course", "test", "jax", "gpu", "tpu", "parity"}
 
 
 # Commands and files
@@ -104,15 +108,10 @@ def test_no_file_names_a_place_of_one_machine():
 
 # Imports
 
-LAYERS = [  # a module imports from the rows above its own, and from its own part; the last row from itself too
-    {"_quiet", "text", "data", "checkpoints", "sampling", "generation", "objectives", "plots", "inputs", "activations"},
-    {"attention"},
-    {"transformer", "positions", "preset"},
-    {"decoder"},
-    {"bert", "gpt2", "seq2seq"},
-    {"heads", "raw_texts", "sentence_encoder", "training", "explain"},
-    {"exercises", "chapters"},
-]
+ROOMS = (  # a module imports from its own room and from those after it: downwards only
+    "course experiments training interpretability models baselines generation metrics layers data text checkpoints "
+    "assets validation"
+).split()
 
 
 def imported_parts(module):
@@ -129,15 +128,12 @@ def imported_parts(module):
 
 
 @pytest.mark.parametrize("module", [path for path in MODULES if name_of(path) != "__init__"], ids=name_of)
-def test_imports_run_one_way(module):
-    layer_of = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+def test_imports_run_downwards(module):
     own = name_of(module).split(".")[0]
-    assert own in layer_of, f"say in LAYERS where {own} stands"
+    assert own in ROOMS, f"say in ROOMS where {own} stands"
     for part in imported_parts(module):
-        assert part in layer_of, f"{name_of(module)} imports {part}: import it from the module that defines it"
-        below = layer_of[part] < layer_of[own]
-        beside = part == own or layer_of[part] == layer_of[own] in (0, len(LAYERS) - 2, len(LAYERS) - 1)
-        assert below or beside, f"{name_of(module)} imports {part}, which stands above it or beside it"
+        assert part in ROOMS, f"{name_of(module)} imports {part}: import it from the module that defines it"
+        assert ROOMS.index(part) >= ROOMS.index(own), f"{name_of(module)} imports {part}, which stands above it"
 
 
 def test_course_lib_costs_what_keras_costs():

@@ -44,7 +44,7 @@ def test_the_wheel_carries_all_that_it_should_and_nothing_that_was_fetched(copy,
 def test_the_installed_library_has_its_own_registry(installed, tmp_path):
     program = """
 import course_lib
-from course_lib.data import assets
+from course_lib import assets
 print(course_lib.__file__, assets.data_folder(), assets.cache_folder(), *assets.names(), sep="\\n")
 """
     environment = {name: value for name, value in os.environ.items() if name != "COURSE_DATA"}

@@ -15,7 +15,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from course_lib.data import assets
+from course_lib import assets
 
 HERE = pathlib.Path(__file__).parent
 VOCABULARY = """[PAD] [UNK] [CLS] [SEP] [MASK] the a my his dog cat bird river moon stone is was sits sings sleeps

@@ -1,0 +1,127 @@
+"""A fit that keeps the best epoch."""
+
+import keras
+import numpy as np
+import pytest
+from layer_checks import to_numpy
+
+from course_lib import Bert, BertConfig, WordPieceTokenizer
+from course_lib.models.classifiers import TextClassifier
+from course_lib.text.batches import Examples
+from course_lib.training.finetuning import fine_tune, logits_of
+from course_lib.training.losses import CrossEntropy
+
+rng = np.random.default_rng(0)
+LENGTHS = rng.integers(2, 30, 50)
+PADDING_MASK = (np.arange(30) < LENGTHS[:, None]).astype("int32")
+INPUTS = {
+    "token_ids": rng.integers(3, 20, (50, 30)).astype("int32") * PADDING_MASK,
+    "padding_mask": PADDING_MASK,
+}
+LABELS = (INPUTS["token_ids"] == 7).any(axis=1).astype("int32")
+
+
+def classifier(seed=0):
+    keras.utils.set_random_seed(seed)
+    config = BertConfig(20, 1, 2, 16, 32, 30, dropout=0.0, attention_dropout=0.0, initializer_range=0.2)
+    return TextClassifier(Bert(config), ["without", "with"], dropout=0.0)
+
+
+def test_a_fit_learns_and_keeps_the_best_epoch():
+    model, validation = classifier(), Examples(INPUTS, LABELS, batch_size=64)
+    losses = fine_tune(model, Examples(INPUTS, LABELS, batch_size=8, seed=0), validation, 1e-2, 8)
+    assert len(losses) == 8 and min(losses) < 0.3 < losses[0]
+    np.testing.assert_allclose(model.evaluate(validation, verbose=0), min(losses), rtol=1e-4)
+
+
+def test_a_rate_far_too_high_keeps_an_early_epoch():
+    model, validation = classifier(), Examples(INPUTS, 1 - LABELS, batch_size=64)  # which training moves away from
+    losses = fine_tune(model, Examples(INPUTS, LABELS, batch_size=8, seed=0), validation, 1e-2, 4)
+    assert losses[0] == min(losses) < losses[-1]
+    np.testing.assert_allclose(model.evaluate(validation, verbose=0), losses[0], rtol=1e-4)
+
+
+def test_a_score_chooses_the_epoch():
+    model, validation, seen = classifier(), Examples(INPUTS, LABELS, batch_size=64), []
+
+    def score():
+        seen.append(logits_of(model, validation))
+        return (1.0, 3.0, 2.0)[len(seen) - 1]
+
+    found = fine_tune(model, Examples(INPUTS, LABELS, batch_size=8, seed=0), validation, 1e-2, 3, score=score)
+    assert found == [1.0, 3.0, 2.0]
+    assert np.abs(seen[1] - seen[0]).min() > 0 and np.abs(seen[2] - seen[1]).max() > 1e-3
+    np.testing.assert_allclose(logits_of(model, validation), seen[1], atol=1e-5)
+
+
+FEW = Examples({name: array[:8] for name, array in INPUTS.items()}, LABELS[:8])
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("patience", "count"), [(0, 3), (2, 4), (None, 5)])
+def test_patience_ends_training_early(patience, count):
+    scores = iter([1.0, 3.0, 2.0, 2.0, 2.0])
+    found = fine_tune(classifier(), FEW, FEW, 1e-2, 5, patience=patience, score=lambda: next(scores))
+    assert len(found) == count
+
+
+@pytest.mark.one_backend
+def test_what_is_asked_of_the_optimizer_reaches_it():
+    distances = []
+    for layer_decay in (1.0, 0.1):
+        model = classifier()
+        model.build()
+        before = to_numpy(model.backbone.token_embedding.embeddings)
+        fine_tune(model, FEW, FEW, 1e-2, 1, weight_decay=0.3, layer_decay=layer_decay)
+        distances.append(np.abs(to_numpy(model.backbone.token_embedding.embeddings) - before).max())
+        assert model.optimizer.weight_decay == 0.3 and model.optimizer.global_clipnorm == 1
+        assert isinstance(model.loss, CrossEntropy)
+    np.testing.assert_allclose(distances[1], distances[0] * 0.1**2, rtol=1e-2)  # the embeddings are below one block
+
+
+@pytest.mark.one_backend
+def test_the_learning_rate_rises_for_a_tenth_of_the_steps_and_then_falls_to_zero():
+    model, examples = classifier(), Examples(INPUTS, LABELS, batch_size=5, seed=0)
+    fine_tune(model, examples, FEW, 1e-2, 2)
+    rates = [float(model.optimizer._learning_rate(step)) for step in range(21)]
+    np.testing.assert_allclose(rates[:2], [5e-3, 1e-2], rtol=1e-6)  # of 20 steps, 2
+    assert np.all(np.diff(rates[1:]) < 0) and rates[20] == 0 < rates[19]
+
+
+@pytest.mark.one_backend
+def test_the_step_is_traced_once(monkeypatch):
+    """TensorFlow traces twice what makes variables the first time, as an optimizer does."""
+    model, traced = classifier(), []
+    monkeypatch.setattr(model, "train_step", lambda data, step=model.train_step: traced.append(data) or step(data))
+    model.compile("adam", CrossEntropy())
+    model.fit(Examples(INPUTS, LABELS, batch_size=8), epochs=2, shuffle=False, verbose=0)
+    assert len(traced) == 1
+
+
+@pytest.mark.one_backend
+def test_raw_texts_of_one_label_are_refused():
+    model = classifier()
+    model.backbone.tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"ab"])
+    with pytest.raises(ValueError, match=r"at least two labels to learn from; got only \['with'\]"):
+        fine_tune(model, (["a", "b"], ["with", "with"]), (["a", "b"], ["with", "without"]), 1e-2, 1)
+
+
+def test_raw_texts_are_fine_tuned_on_as_their_examples_are():
+    tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"])
+    texts, names = ["a b", "c", "d a", "e f g", "a"] * 3, ["with", "without", "with", "without", "with"] * 3
+    found = []
+    for raw in (True, False):
+        model = classifier()
+        model.backbone.tokenizer = tokenizer
+        train = validation = (texts, names)
+        if not raw:
+            train, validation = model.examples(texts, names, None, 4, seed=1), model.examples(texts, names)
+        found.append(fine_tune(model, train, validation, 1e-2, 3, layer_decay=0.9, batch_size=4, seed=1))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+    assert found[0][-1] < found[0][0]
+
+
+def test_logits_come_in_the_order_of_the_rows():
+    model = classifier()
+    expected = to_numpy(model(INPUTS))
+    np.testing.assert_allclose(logits_of(model, Examples(INPUTS, LABELS, batch_size=16)), expected, atol=1e-5)

@@ -1,0 +1,284 @@
+"""Pre-training: what a run learns from, and that one that was killed ends like one that was not."""
+
+import csv
+import dataclasses
+import errno
+import itertools
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from layer_checks import to_numpy
+from safetensors.numpy import load_file
+
+from course_lib import BertPretrainer, assets
+from course_lib.data import corpus
+from course_lib.training import resumable
+from course_lib.training.pretrain import Batches, batch_maker, build, main, prepare, pretrain
+from course_lib.training.recipes import RECIPES, Recipe, resolve_start, run_folder
+
+NOUNS = ("dog", "cat", "bird", "boat", "king", "song")
+TEXT = "\n\n".join(
+    f"The {a} saw a {b}. Then the {b} left the {c}. Nobody saw the {c} again."
+    for a, b, c in itertools.permutations(NOUNS, 3)
+)
+TINY = Recipe(
+    vocabulary_size=60, num_layers=1, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=24,
+    dropout=0.1, length=24, batch_size=4, steps=12, warmup_steps=2, learning_rate=1e-2, jit_compile=False,
+    steps_per_checkpoint=3, evaluation_steps=2,
+)  # fmt: skip
+TINY_CAUSAL = dataclasses.replace(TINY, objective="causal", vocabulary_size=280, optimizer="muon")
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory):
+    """A small corpus of our own."""
+    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    path.write_text(TEXT)
+    return corpus.read(path)
+
+
+def read_log(folder):
+    """The log without the times."""
+    with open(folder / "log.csv", newline="") as stream:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(stream)]
+
+
+@pytest.mark.parametrize("recipe", [TINY, TINY_CAUSAL], ids=["bert", "gpt2"])
+def test_a_run_that_was_killed_ends_like_one_that_was_not(recipe, documents, tmp_path):
+    pretrain(recipe, documents, tmp_path / "whole")
+    (tmp_path / "corpus.txt").write_text(TEXT)
+    fields = {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
+    (tmp_path / "tiny.toml").write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in fields.items()))
+    command = ["-m", "course_lib.training.pretrain", "tiny.toml", "--corpus", "corpus.txt", "--folder", "killed"]
+    run = subprocess.Popen([sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE)
+    saved, deadline = tmp_path / "killed" / "checkpoint.safetensors", time.monotonic() + 120
+    while not saved.exists() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    run.send_signal(signal.SIGKILL)
+    assert run.communicate() and run.returncode == -signal.SIGKILL
+    assert len(read_log(tmp_path / "killed") if (tmp_path / "killed" / "log.csv").exists() else []) < 4
+
+    model = pretrain(recipe, documents, tmp_path / "killed")
+    whole, resumed = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array, resumed[name], err_msg=name)
+    assert read_log(tmp_path / "whole") == read_log(tmp_path / "killed")
+    rows = read_log(tmp_path / "whole")
+    assert [int(row["step"]) for row in rows] == [3, 6, 9, 12] and len({row["loss"] for row in rows}) == 4
+
+    preset = type(model).from_preset(tmp_path / "killed" / "preset")
+    batch = preset.backbone.tokenizer(["The dog saw a [MASK]."])
+    for stored, trained in zip(keras.tree.flatten(preset(batch)), keras.tree.flatten(model(batch)), strict=True):
+        np.testing.assert_allclose(to_numpy(stored), to_numpy(trained), atol=5e-3)
+    stored = load_file(tmp_path / "killed" / "preset" / "model.safetensors")
+    assert {array.dtype.name for array in stored.values()} == {"float16"}
+
+
+@pytest.mark.one_backend
+def test_the_first_losses_agree_between_the_backends(documents, tmp_path):
+    recipe = dataclasses.replace(TINY, dropout=0.0, batch_size=16, warmup_steps=10, learning_rate=2e-3, steps=20)
+    tokenizer, _, _ = prepare(documents, recipe, tmp_path)
+    build(recipe, tokenizer).save_to_preset(tmp_path / "initial")
+    program = f"""
+import sys, json, pathlib
+sys.path[:0] = {[str(folder) for folder in pathlib.Path(__file__).parents[:2]]!r}
+import course_lib; course_lib.reproducible(0)
+import keras
+from test_pretrain import *
+(pathlib.Path("corpus.txt")).write_text(TEXT)
+recipe = Recipe(**{dataclasses.asdict(dataclasses.replace(recipe, start="initial"))!r})
+tokenizer, train, _ = prepare(corpus.read("corpus.txt"), recipe, pathlib.Path("."))
+model, losses = build(recipe, tokenizer), []
+model.fit(Batches(batch_maker(train, tokenizer, recipe, 0)), steps_per_epoch=1, epochs=20, verbose=0,
+          callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: losses.append(logs["loss"]))])
+print(json.dumps([float(loss) for loss in losses]))
+"""
+    losses = []
+    for backend in ("tensorflow", "jax"):
+        environment = os.environ | {"KERAS_BACKEND": backend}
+        run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True)
+        assert run.returncode == 0, run.stderr.decode()
+        losses.append(json.loads(run.stdout))
+    assert len(losses[0]) == 20 and losses[0][0] - losses[0][-1] > 0.1
+    np.testing.assert_allclose(*losses, atol=1e-5)
+
+
+@pytest.fixture
+def compiled(documents, tmp_path):
+    """A compiled model, and the maker of its batches."""
+    tokenizer, train, _ = prepare(documents, TINY, tmp_path)
+    return build(TINY, tokenizer), batch_maker(train, tokenizer, TINY, 0)
+
+
+def test_batches_are_functions_of_the_step(compiled):
+    _, batch_of = compiled
+    inputs, _, _ = batch_of(5)
+    assert inputs["token_ids"].shape == (4, 24) and inputs["mask_positions"].shape == (4, TINY.predictions)
+    assert TINY.predictions == 3  # 15 % of the 21 tokens that are not special, rounded
+    again = batch_of(5)
+    assert all(np.array_equal(inputs[name], again[0][name]) for name in inputs)
+    assert len({batch_of(step)[0]["token_ids"].tobytes() for step in range(20)}) == 20
+    assert np.array_equal(Batches(batch_of, first=3, steps=9)[2][0]["token_ids"], inputs["token_ids"])
+
+
+def test_batches_of_a_causal_model_are_rows_and_what_follows(documents, tmp_path):
+    tokenizer, train, held_out = prepare(documents, TINY_CAUSAL, tmp_path)
+    batch_of = batch_maker(train, tokenizer, TINY_CAUSAL, 0)
+    inputs, labels = batch_of(5)
+    assert inputs["token_ids"].shape == labels.shape == (4, 24)
+    assert np.array_equal(inputs["token_ids"][:, 1:], labels[:, :-1])
+    assert np.array_equal(batch_of(5)[1], labels)
+    texts = f"<|endoftext|>{'<|endoftext|>'.join(documents.train)}<|endoftext|>"
+    assert all(part in texts for part in tokenizer.decode(inputs["token_ids"][0]).split("<|endoftext|>"))
+    assert train.num_tokens == sum(len(tokenizer.encode(text)) + 1 for text in documents.train) > held_out.num_tokens
+    again, _, _ = prepare(
+        corpus.Documents(["The"] * 9, ["The"] * 9), dataclasses.replace(TINY_CAUSAL, length=2), tmp_path
+    )
+    assert again.vocabulary == tokenizer.vocabulary  # it was there
+
+
+def test_a_causal_model_learns_what_follows(documents, tmp_path):
+    changes = {"dropout": 0.0, "batch_size": 16, "steps": 80, "steps_per_checkpoint": 80, "learning_rate": 3e-2}
+    recipe = dataclasses.replace(TINY_CAUSAL, **changes)
+    model = pretrain(recipe, documents, tmp_path)
+    counts = np.bincount(np.concatenate([model.tokenizer.encode(text) for text in documents.train]))
+    shares = counts[counts > 0] / counts.sum()
+    (row,) = read_log(tmp_path)
+    assert float(row["val_loss"]) < 0.5 * -np.sum(shares * np.log(shares))  # of a model that knows the frequencies
+    assert float(row["val_perplexity"]) == pytest.approx(np.exp(float(row["val_loss"])), rel=1e-3)
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def saved(compiled, tmp_path):
+    """A checkpoint of a model that made a step, and the model."""
+    model, batch_of = compiled
+    model.train_on_batch(*batch_of(0))
+    resumable.save(tmp_path / "checkpoint.safetensors", model, "recipe", [{"step": 1}])
+    return tmp_path / "checkpoint.safetensors", model
+
+
+@pytest.mark.one_backend
+def test_a_full_disk_leaves_the_last_checkpoint(saved, monkeypatch):
+    path, model = saved
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left.*last checkpoint is unchanged") as raised:
+        resumable.save(path, model, "recipe", [{"step": 2}])
+    assert raised.value.errno == errno.ENOSPC
+    assert path.read_bytes() == before and [file.name for file in path.parent.glob("*.partial")] == []
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("keep", [0, 5, 200, -1])
+def test_a_checkpoint_that_is_cut_short(saved, keep):
+    path, model = saved
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="cut short"):
+        resumable.restore(path, model, "recipe")
+
+
+@pytest.mark.one_backend
+def test_a_checkpoint_of_another_recipe_or_model(saved):
+    path, model = saved
+    with pytest.raises(ValueError, match="another folder"):
+        resumable.restore(path, model, "other recipe")
+    for changes in ({"num_layers": 2}, {"intermediate_dim": 48}):
+        other = build(dataclasses.replace(TINY, **changes), model.backbone.tokenizer)
+        with pytest.raises(ValueError, match="holds those of another"):
+            resumable.restore(path, other, "recipe")
+    assert resumable.restore(path, model, "recipe") == [{"step": 1}]
+
+
+@pytest.mark.one_backend
+def test_a_run_refuses_the_checkpoint_of_another_corpus(documents, tmp_path):
+    recipe = dataclasses.replace(TINY, steps=3)
+    pretrain(recipe, documents, tmp_path)
+    fewer = corpus.Documents(documents.train[1:], documents.held_out)
+    with pytest.raises(ValueError, match="of this recipe and corpus"):
+        pretrain(recipe, fewer, tmp_path)
+    with pytest.raises(ValueError, match="of this recipe and corpus"):
+        pretrain(dataclasses.replace(recipe, seed=1), documents, tmp_path)
+
+
+# Recipes
+
+
+@pytest.mark.one_backend
+def test_a_recipe_of_ones_own(tmp_path):
+    (tmp_path / "mine.toml").write_text("num_layers = 6\nlearning_rate = 1e-4\n")
+    assert Recipe.read(tmp_path / "mine.toml") == Recipe(num_layers=6, learning_rate=1e-4)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"layers = 6", r"has \['layers'\]"),
+        (b"num_layers", "TOML"),
+        (b"# \xff", "TOML file in UTF-8"),
+        (b"objective = 'denoising'", 'objective "masked" or "causal"'),
+        (b"optimizer = 'sgd'", 'optimizer "adamw" or "muon"'),
+    ],
+)
+def test_a_recipe_that_cannot_be_read(tmp_path, content, message):
+    (tmp_path / "mine.toml").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        Recipe.read(tmp_path / "mine.toml")
+
+
+@pytest.mark.one_backend
+def test_steps_that_end_between_checkpoints(documents, tmp_path):
+    with pytest.raises(ValueError, match="multiple of steps_per_checkpoint"):
+        pretrain(dataclasses.replace(TINY, steps=13), documents, tmp_path)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("recipe", [TINY, TINY_CAUSAL], ids=["bert", "gpt2"])
+def test_a_vocabulary_smaller_than_the_alphabet(recipe, documents, tmp_path):
+    with pytest.raises(ValueError, match="alphabet"):
+        prepare(documents, dataclasses.replace(recipe, vocabulary_size=20), tmp_path)
+
+
+@pytest.mark.one_backend
+def test_a_recipe_that_starts_from_another_runs_that_first(documents, tmp_path, monkeypatch):
+    (tmp_path / "corpus.txt").write_text(TEXT)
+    second = dataclasses.replace(TINY, start="first", steps=6, seed=1)
+    monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path)
+    for name, recipe in {"first": TINY, "second": second}.items():
+        monkeypatch.setitem(RECIPES, name, recipe)
+    with pytest.raises(ValueError, match="first to be run first"):
+        resolve_start("first")
+    monkeypatch.setattr(sys, "argv", ["pretrain", "second", "--corpus", str(tmp_path / "corpus.txt")])
+    main()
+    assert [len(read_log(run_folder(name))) for name in ("first", "second")] == [4, 2]
+    assert resolve_start("second") == run_folder("second") / "preset"
+    first = BertPretrainer.from_preset(resolve_start("first"))
+    start = build(second, first.backbone.tokenizer)
+    assert all(np.array_equal(*pair) for pair in zip(first.get_weights(), start.get_weights(), strict=True))
+    assert (run_folder("first") / "vocab.txt").read_text() == (run_folder("second") / "vocab.txt").read_text()
+    (tmp_path / "corpus.txt").write_text(TEXT.replace("dog", "fox"))
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--folder", str(tmp_path / "other")])
+    with pytest.raises(ValueError, match="of this recipe and corpus"):  # the first was of another
+        main()
+
+
+@pytest.mark.one_backend
+def test_our_recipes_are_whole():
+    for recipe in RECIPES.values():
+        assert recipe.steps % recipe.steps_per_checkpoint == 0 and recipe.length <= recipe.max_sequence_length
