@@ -396,7 +396,7 @@ def locate(module, **environment):
 def test_the_registry_is_found_in_a_checkout_and_in_a_wheel(house, layout):
     register(house, there(house))
     site = house / "site"
-    copy = site / "course_lib" / "data" / "assets.py"
+    copy = site / "course_lib" / "assets.py"
     copy.parent.mkdir(parents=True)
     copy.write_text(MODULE.read_text())
     data = site / "data"  # somebody else's, in a wheel's case

@@ -100,7 +100,7 @@ class NamedEntities:
             A dict from a name to a function without arguments, which makes a result as `run` returns them.
         """
         settings = [{"l1": l1, "l2": l2} for l1, l2 in itertools.product(self.l1, self.l2)]
-        words = [{"lowercase": lower, "share": share} for lower in (False, True) for share in self.shares]
+        words = [{"lowercase": lower, "fraction": share} for lower in (False, True) for share in self.shares]
         return {
             "nothing": lambda: self.tuned("nothing", Nothing, [{}]),
             "dictionary": lambda: self.tuned("dictionary", DictionaryTagger, words),

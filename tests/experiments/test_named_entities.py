@@ -19,7 +19,7 @@ TEST = wnut.Split([("Bo", "in", "rome"), ("Rome",)], [("B-person", "O", "B-geo-l
 @pytest.fixture
 def small(monkeypatch, tmp_path):
     """The experiment on three splits of our own, with a small encoder; its parts are kept apart from the real ones."""
-    monkeypatch.setattr(named_entities.entities, "tweets", lambda: wnut.Entities(TRAIN, VALIDATION, TEST))
+    monkeypatch.setattr(named_entities.wnut, "tweets", lambda: wnut.Entities(TRAIN, VALIDATION, TEST))
     monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path)
     changes = {"preset": "bert-mini", "learning_rates": (1e-5, 1e-3), "epochs": 1, "seeds": (0, 1)}
     recipe = dataclasses.replace(named_entities.EXPERIMENT, **changes, l1=(0.1, 50.0), l2=(0.01,), shares=(0.0,))
@@ -52,7 +52,7 @@ def test_the_experiment_chooses_on_validation_and_keeps_what_was_predicted(small
         labels = [[names[ord(letter) - ord("a")] for letter in row] for row in one["predicted"]]
         assert [len(row) for row in labels] == [3, 1]
         assert named_entities.scores(TEST, labels, TRAIN) == one["test"]
-    assert results[1]["setting"] == {"lowercase": True, "share": 0.0}  # "ann lee" is not "Ann Lee"
+    assert results[1]["setting"] == {"lowercase": True, "fraction": 0.0}  # "ann lee" is not "Ann Lee"
     assert results[2]["setting"]["l1"] == 0.1  # at 50 nothing is left
     assert results[0]["test"]["accuracy"] == 0.25 and results[0]["test"]["all"]["f1"] == 0
     assert results[4]["validation_f1s"] == [results[4]["validation"]["all"]["f1"]]

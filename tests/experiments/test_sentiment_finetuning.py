@@ -31,7 +31,7 @@ class Small(SentimentFinetuning):
 
 
 SMALL = Small(
-    name="classes",
+    name="sentiment-finetuning",
     runs=((FULL, 8, 2), (LORA, 8, 1), (FULL, 0, 1)),
     counts=(8, 0),
     learning_rates=((FULL, (1e-3, 1e-2)), (LORA, (1e-2,))),

@@ -116,7 +116,7 @@ def test_step_by_step_with_a_cache_equals_all_at_once(model, chunks):
 def test_dropout_in_training_only():
     keras.utils.set_random_seed(0)
     for name in ("dropout", "attention_dropout"):
-        model = Seq2Seq(config(**{name: 0.5}))
+        model = Seq2SeqLM(Seq2Seq(config(**{name: 0.5})))
         model.build()
         randomize(model)
         same(model(INPUTS), model(INPUTS, training=False))
