@@ -185,7 +185,8 @@ class AttendsUnderMasks(LayerChecks):
     def test_implicit_masks_of_keras(self, embedded, policy):
         """What comes from `Embedding(mask_zero=True)` and from `Masking`, eagerly and in a functional model."""
         layer, vectors = self.build(dtype=policy)[0], self.without_masks()[1]
-        width, tolerance = vectors[self.keys].shape[-1], 1e-5 if policy == "float32" else 0.05
+        width = vectors[self.keys].shape[-1]
+        tolerance = 1e-5 if policy == "float32" else 0.1  # four steps of bfloat16 from 4 on
         maker = keras.layers.Embedding(6, width, mask_zero=True, dtype=policy) if embedded else keras.layers.Masking()
         given = IS_TOKEN * np.array([[3, 1, 2, 5, 4]], "int32")
         if embedded:

@@ -269,7 +269,7 @@ def test_a_preset_that_cannot_be_is_refused(tmp_path, translator):
 
 @pytest.fixture(scope="module")
 def translator():
-    keras.utils.set_random_seed(2)  # with it, not all of the texts below get one and the same answer
+    keras.utils.set_random_seed(3)  # on both backends, not all of the texts below get one and the same answer
     model = Seq2SeqLM(Seq2Seq(config(vocabulary_size=TOKENIZER.vocabulary_size), TOKENIZER))
     model.build()
     randomize(model)
