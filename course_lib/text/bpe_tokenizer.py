@@ -3,13 +3,13 @@
 import functools
 import itertools
 import json
-import pathlib
 from collections.abc import Callable
 
+from course_lib.checkpoints.huggingface import tokenizers
 from course_lib.checkpoints.presets import resolve_preset
 from course_lib.text.bpe import apply_merges
 from course_lib.text.packing import pad
-from course_lib.text.special_tokens import split_special
+from course_lib.text.special_tokens import TokenSplitter, place_tokens
 
 
 class BPETokenizer:
@@ -22,6 +22,8 @@ class BPETokenizer:
     Args:
         vocabulary: the pieces in the order of their ids.
         merges: pairs of pieces, in the order in which they were learned.
+        added_tokens: `course_lib.text.AddedToken`, or strings, which are found in a text before it is cut into words.
+            Those that the vocabulary lacks get the ids after it.
         required: pieces without which nothing can be encoded.
         wanted: these, in words.
 
@@ -33,25 +35,32 @@ class BPETokenizer:
     special_token: str
     settings: dict
     read_files: Callable
+    normalize = staticmethod(str)  # a text, before tokens are looked for that were added as "normalized"
+    spell_token = staticmethod(str)  # an added token, in the characters of the pieces
 
-    def __init__(self, vocabulary, merges, required, wanted):
-        self.vocabulary = tuple(vocabulary)
+    def __init__(self, vocabulary, merges, added_tokens, required, wanted):
+        vocabulary = tuple(vocabulary)
         self.merges = tuple((first, second) for first, second in merges)
-        self._ids = {piece: index for index, piece in enumerate(self.vocabulary)}
+        self._ids = {piece: index for index, piece in enumerate(vocabulary)}
         if missing := [piece for piece in required if piece not in self._ids]:
             raise ValueError(f"Expected a vocabulary with {wanted}; it lacks {missing[:5]}.")
-        if len(self._ids) < len(self.vocabulary):
-            raise ValueError(f"Expected each piece once; {len(self.vocabulary) - len(self._ids)} occur again.")
+        if len(self._ids) < len(vocabulary):
+            raise ValueError(f"Expected each piece once; {len(vocabulary) - len(self._ids)} occur again.")
         for first, second in self.merges:
             if not {first, second, first + second} <= self._ids.keys():
                 raise ValueError(f"Expected merges of pieces into a piece; got {first!r} and {second!r}.")
         self.special_token_id = self._ids[self.special_token]
+        tokens, self._token_ids, self._new = place_tokens(vocabulary, (self.special_token,), added_tokens)
+        self.vocabulary, self.added_tokens = vocabulary + self._new, tuple(tokens.values())
+        self.special_ids = tuple(self._token_ids[token.content] for token in self.added_tokens if token.special)
+        self._splitter = TokenSplitter(self.added_tokens, self.normalize)
+        self._spelled = vocabulary + tuple(map(self.spell_token, self._new))
         self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self._word_to_ids = functools.lru_cache(maxsize=1 << 18)(self._merged)
 
     @property
     def vocabulary_size(self):
-        """V, the number of pieces."""
+        """V, the number of pieces, added tokens included."""
         return len(self.vocabulary)
 
     def split(self, text):
@@ -92,9 +101,9 @@ class BPETokenizer:
             ValueError: if `text` is no string, or holds a lone surrogate.
         """
         ids = []
-        for part in split_special(text, (self.special_token,)):
-            if part == self.special_token:
-                ids.append(self.special_token_id)
+        for part, token in self._splitter(text):
+            if token:
+                ids.append(self._token_ids[part])
             else:
                 ids.extend(itertools.chain.from_iterable(map(self._word_to_ids, self.split(part))))
         return ids
@@ -118,7 +127,7 @@ class BPETokenizer:
 
         Args:
             ids: integers.
-            skip_special_tokens: whether the special token is left out.
+            skip_special_tokens: whether special tokens are left out.
 
         Returns:
             A string.
@@ -128,8 +137,8 @@ class BPETokenizer:
         """
         if outside := [int(piece) for piece in ids if not 0 <= piece < len(self.vocabulary)]:
             raise ValueError(f"Expected ids from 0 to {len(self.vocabulary) - 1}; got {outside[:5]}.")
-        kept = (piece for piece in ids if not (skip_special_tokens and piece == self.special_token_id))
-        return "".join(self.vocabulary[piece] for piece in kept)
+        kept = (piece for piece in ids if not (skip_special_tokens and piece in self.special_ids))
+        return "".join(self._spelled[piece] for piece in kept)
 
     def __call__(self, texts, max_length=None):
         """Texts as a batch for a model, padded to its longest row with the id of the special token.
@@ -174,10 +183,9 @@ class BPETokenizer:
         Args:
             folder: path of the folder. It is made if need be.
         """
-        folder = pathlib.Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "tokenizer.json").unlink(missing_ok=True)  # which transformers would prefer, if one was there before
-        (folder / "vocab.json").write_text(json.dumps(self._ids, ensure_ascii=False) + "\n", encoding="utf-8")
         lines = ["#version: 0.2", *(f"{first} {second}" for first, second in self.merges)]
-        (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        (folder / "tokenizer_config.json").write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
+        files = {
+            "vocab.json": json.dumps(self._ids, ensure_ascii=False) + "\n",
+            "merges.txt": "\n".join(lines) + "\n",
+        }
+        tokenizers.write(folder, files, self.settings, self.added_tokens, self._token_ids, self._new)

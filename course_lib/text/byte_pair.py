@@ -12,7 +12,7 @@ import itertools
 from course_lib.checkpoints.huggingface import tokenizers
 from course_lib.text.bpe import learn_merges
 from course_lib.text.bpe_tokenizer import BPETokenizer
-from course_lib.text.special_tokens import split_special
+from course_lib.text.special_tokens import AddedToken, TokenSplitter
 
 END_TOKEN = "<|endoftext|>"
 # A contraction's end; letters, digits or other signs, each with the space before them; white space, of which the last
@@ -75,6 +75,8 @@ class BytePairTokenizer(BPETokenizer):
     Args:
         vocabulary: the pieces in the order of their ids, in the characters of `BYTE_CHARACTERS`.
         merges: pairs of pieces, in the order in which they were learned.
+        added_tokens: `course_lib.text.AddedToken`, or strings, which are found in a text before it is cut into words.
+            Those that the vocabulary lacks get the ids after it.
 
     Raises:
         ValueError: if the special token or a byte is missing in the vocabulary, a piece occurs twice in it or has
@@ -96,11 +98,12 @@ class BytePairTokenizer(BPETokenizer):
     }
     read_files = staticmethod(tokenizers.read_byte_pair)
     split = staticmethod(split_words)
-    spell = staticmethod(spell)
+    spell = spell_token = staticmethod(spell)
 
-    def __init__(self, vocabulary, merges):
-        super().__init__(vocabulary, merges, (END_TOKEN, *BYTE_CHARACTERS), f"{END_TOKEN} and all 256 bytes")
-        if foreign := set("".join(self.vocabulary)) - set(BYTE_CHARACTERS):
+    def __init__(self, vocabulary, merges, added_tokens=()):
+        required = END_TOKEN, *BYTE_CHARACTERS
+        super().__init__(vocabulary, merges, added_tokens, required, f"{END_TOKEN} and all 256 bytes")
+        if foreign := set("".join(self._ids)) - set(BYTE_CHARACTERS):
             raise ValueError(f"Expected pieces in the characters that stand for bytes; got {sorted(foreign)[:5]}.")
         self.end_token_id = self.special_token_id
 
@@ -109,7 +112,7 @@ class BytePairTokenizer(BPETokenizer):
 
         Args:
             ids: integers.
-            skip_special_tokens: whether "<|endoftext|>" is left out.
+            skip_special_tokens: whether special tokens are left out.
 
         Returns:
             A string. Bytes that are no UTF-8, as when a character is cut in two, become "\ufffd".
@@ -143,10 +146,11 @@ class BytePairTokenizer(BPETokenizer):
                 f"Expected a vocabulary_size that holds {END_TOKEN} and the alphabet of 256 bytes; "
                 f"got {vocabulary_size}."
             )
+        splitter = TokenSplitter([AddedToken(END_TOKEN)])
         words = collections.Counter()
         for text in [texts] if isinstance(texts, str) else texts:
-            for part in split_special(text, (END_TOKEN,)):
-                if part != END_TOKEN:
+            for part, token in splitter(text):
+                if token is None:
                     words.update(split_words(part))
         if not words:
             raise ValueError("Expected texts with at least one word; got none.")

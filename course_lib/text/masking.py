@@ -8,8 +8,6 @@ import dataclasses
 
 import numpy as np
 
-from course_lib.text.word_piece import SPECIAL_TOKENS
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Masking:
@@ -72,9 +70,9 @@ class Masking:
         Returns:
             A `Masking`.
         """
-        special = np.isin(tokenizer.vocabulary, SPECIAL_TOKENS)
+        regular = np.delete(np.arange(tokenizer.vocabulary_size), tokenizer.special_ids)
         continues = np.char.startswith(tokenizer.vocabulary, "##") if whole_words else None
-        return cls(tokenizer.mask_token_id, np.flatnonzero(~special), continues_word=continues, **settings)
+        return cls(tokenizer.mask_token_id, regular, continues_word=continues, **settings)
 
     def __call__(self, batch, seed, step):
         """Masks a batch.

@@ -22,6 +22,8 @@ class OpenAIGPTTokenizer(BPETokenizer):
     Args:
         vocabulary: the pieces in the order of their ids; those that end a word end with "</w>".
         merges: pairs of pieces, in the order in which they were learned.
+        added_tokens: `course_lib.text.AddedToken`, or strings, which are found in a text before it is cut into words.
+            Those that the vocabulary lacks get the ids after it.
 
     Raises:
         ValueError: if the unknown token is missing in the vocabulary, a piece occurs twice in it, or a merge is not one
@@ -41,8 +43,10 @@ class OpenAIGPTTokenizer(BPETokenizer):
     read_files = staticmethod(tokenizers.read_openai_gpt)
     end_token_id = None
 
-    def __init__(self, vocabulary, merges):
-        super().__init__(vocabulary, merges, (UNKNOWN_TOKEN,), UNKNOWN_TOKEN)
+    def __init__(self, vocabulary, merges, added_tokens=()):
+        whole = Normalizer(split_punctuation=False)
+        self.normalize = lambda text: text.translate(whole)
+        super().__init__(vocabulary, merges, added_tokens, (UNKNOWN_TOKEN,), UNKNOWN_TOKEN)
         self.unknown_token_id = self.special_token_id
         self.split = Normalizer().words
 
@@ -63,7 +67,7 @@ class OpenAIGPTTokenizer(BPETokenizer):
 
         Args:
             ids: integers.
-            skip_special_tokens: whether "<unk>" is left out.
+            skip_special_tokens: whether special tokens are left out.
 
         Returns:
             A string.

@@ -7,15 +7,13 @@ the variant of the `tokenizers` library, to whose ids the tests compare ours.
 import collections
 import functools
 import itertools
-import json
-import pathlib
 import unicodedata
 
 from course_lib.checkpoints.huggingface import tokenizers
 from course_lib.checkpoints.presets import resolve_preset
 from course_lib.text.bpe import learn_merges
 from course_lib.text.packing import pack_segments, truncate_longest_first
-from course_lib.text.special_tokens import split_special
+from course_lib.text.special_tokens import AddedToken, TokenSplitter, place_tokens
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_LENGTH = 100  # characters; a longer word is unknown as a whole
@@ -41,13 +39,15 @@ class Normalizer(dict):
         lowercase: whether letters become lower case.
         strip_accents: whether accents go; as `lowercase` says if None.
         split_chinese: whether each Chinese character is a word.
+        split_punctuation: whether each punctuation mark is a word.
     """
 
-    def __init__(self, lowercase=True, strip_accents=None, split_chinese=True):
+    def __init__(self, lowercase=True, strip_accents=None, split_chinese=True, split_punctuation=True):
         super().__init__()
         self.lowercase = lowercase
         self.strip_accents = lowercase if strip_accents is None else strip_accents
         self.split_chinese = split_chinese
+        self.split_punctuation = split_punctuation
 
     def __missing__(self, code):
         self[code] = entry = self._entry(chr(code))
@@ -67,8 +67,9 @@ class Normalizer(dict):
             character = "".join(part for part in decomposed if unicodedata.category(part) != "Mn")
         if self.lowercase:
             character = character.lower()
-        separated = (f" {part} " if _is_punctuation(part) else part for part in character)
-        return f" {character} " if word else "".join(separated)
+        if not word and self.split_punctuation:
+            character = "".join(f" {part} " if _is_punctuation(part) else part for part in character)
+        return f" {character} " if word else character
 
     def words(self, text):
         """The words of a text.
@@ -100,6 +101,8 @@ class WordPieceTokenizer:
         lowercase: whether letters become lower case.
         strip_accents: whether accents go; as `lowercase` says if None.
         split_chinese: whether each Chinese character is a word.
+        added_tokens: `course_lib.text.AddedToken`, or strings, which are found in a text before it is cut into words.
+            Those that the vocabulary lacks get the ids after it.
 
     Raises:
         ValueError: if a special token is missing in the vocabulary, or a piece occurs twice in it.
@@ -112,24 +115,29 @@ class WordPieceTokenizer:
         [2, 5, 6, 4, 3]
     """
 
-    def __init__(self, vocabulary, lowercase=True, strip_accents=None, split_chinese=True):
-        self.vocabulary = tuple(vocabulary)
+    def __init__(self, vocabulary, lowercase=True, strip_accents=None, split_chinese=True, added_tokens=()):
+        vocabulary = tuple(vocabulary)
         self.lowercase, self.strip_accents, self.split_chinese = lowercase, strip_accents, split_chinese
-        self._ids = {piece: index for index, piece in enumerate(self.vocabulary)}
+        self._ids = {piece: index for index, piece in enumerate(vocabulary)}
         missing = [token for token in SPECIAL_TOKENS if token not in self._ids]
         if missing:
             raise ValueError(f"Expected a vocabulary with the tokens {', '.join(SPECIAL_TOKENS)}; it lacks {missing}.")
-        if len(self._ids) < len(self.vocabulary):
-            raise ValueError(f"Expected each piece once; {len(self.vocabulary) - len(self._ids)} occur again.")
+        if len(self._ids) < len(vocabulary):
+            raise ValueError(f"Expected each piece once; {len(vocabulary) - len(self._ids)} occur again.")
         self.pad_token_id, self.unknown_token_id, self.start_token_id, self.end_token_id, self.mask_token_id = (
             self._ids[token] for token in SPECIAL_TOKENS
         )
+        tokens, self._token_ids, self._new = place_tokens(vocabulary, SPECIAL_TOKENS, added_tokens)
+        self.vocabulary, self.added_tokens = vocabulary + self._new, tuple(tokens.values())
+        self.special_ids = tuple(self._token_ids[token.content] for token in self.added_tokens if token.special)
         self._normalizer = Normalizer(lowercase, strip_accents, split_chinese)
+        whole = Normalizer(lowercase, strip_accents, split_chinese, split_punctuation=False)
+        self._splitter = TokenSplitter(self.added_tokens, lambda text: text.translate(whole))
         self._word_to_ids = functools.lru_cache(maxsize=1 << 18)(self._longest_match)
 
     @property
     def vocabulary_size(self):
-        """V, the number of pieces."""
+        """V, the number of pieces, added tokens included."""
         return len(self.vocabulary)
 
     def _longest_match(self, word):
@@ -150,9 +158,9 @@ class WordPieceTokenizer:
     def _pieces(self, text):
         """The ids of a text, without `[CLS]` and `[SEP]`."""
         ids = []
-        for part in split_special(text, SPECIAL_TOKENS):
-            if part in SPECIAL_TOKENS:
-                ids.append(self._ids[part])
+        for part, token in self._splitter(text):
+            if token:
+                ids.append(self._token_ids[part])
             else:
                 ids.extend(itertools.chain.from_iterable(map(self._word_to_ids, self._normalizer.words(part))))
         return ids
@@ -217,8 +225,7 @@ class WordPieceTokenizer:
         outside = [int(piece) for piece in ids if not 0 <= piece < len(self.vocabulary)]
         if outside:
             raise ValueError(f"Expected ids from 0 to {len(self.vocabulary) - 1}; got {outside[:5]}.")
-        pieces = (self.vocabulary[piece] for piece in ids)
-        kept = (piece for piece in pieces if not (skip_special_tokens and piece in SPECIAL_TOKENS))
+        kept = (self.vocabulary[piece] for piece in ids if not (skip_special_tokens and piece in self.special_ids))
         return " ".join(kept).replace(" ##", "")
 
     def __call__(self, texts, pairs=None, max_length=None):
@@ -269,10 +276,11 @@ class WordPieceTokenizer:
                 special tokens and all characters.
         """
         normalizer = Normalizer(lowercase, strip_accents, split_chinese)
+        splitter = TokenSplitter([AddedToken(token) for token in SPECIAL_TOKENS])
         words = collections.Counter()
         for text in [texts] if isinstance(texts, str) else texts:
-            for part in split_special(text, SPECIAL_TOKENS):
-                if part not in SPECIAL_TOKENS:
+            for part, token in splitter(text):
+                if token is None:
                     words.update(normalizer.words(part))
         if not words:
             raise ValueError("Expected texts with at least one word; got none.")
@@ -310,19 +318,16 @@ class WordPieceTokenizer:
         Args:
             folder: path of the folder. It is made if need be.
         """
-        folder = pathlib.Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "tokenizer.json").unlink(missing_ok=True)  # which transformers would prefer, if one was there before
-        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in self.vocabulary), encoding="utf-8")
+        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
         settings = {
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": self.lowercase,
             "strip_accents": self.strip_accents,
             "tokenize_chinese_chars": self.split_chinese,
+            **dict(zip(names, SPECIAL_TOKENS, strict=True)),
         }
-        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-        settings |= dict(zip(names, SPECIAL_TOKENS, strict=True))
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        files = {"vocab.txt": "".join(f"{piece}\n" for piece in self._ids)}
+        tokenizers.write(folder, files, settings, self.added_tokens, self._token_ids, self._new)
 
 
 def _join(first, second):

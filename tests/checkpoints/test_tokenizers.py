@@ -24,7 +24,11 @@ pytestmark = pytest.mark.one_backend
         (lambda t: t.update(normalizer=None), "'normalizer': None"),
         (lambda t: t["normalizer"].update(clean_text=False), "'clean_text': False"),
         (lambda t: t.update(pre_tokenizer={"type": "Whitespace"}), "'Whitespace'"),
-        (lambda t: t["added_tokens"].append({"id": 40, "content": "<new>"}), "'<new>'"),
+        (lambda t: t["added_tokens"].append({"id": 40_000, "content": "<new>"}), "'<new>'"),
+        (lambda t: t["added_tokens"][4].update(id=3), "'[MASK]'"),
+        (lambda t: t.update(post_processor=None), "'post_processor': ['A']"),
+        (lambda t: t["post_processor"]["single"].pop(), "['[CLS]', 'A']"),
+        (lambda t: t.update(post_processor={"type": "RobertaProcessing"}), "'RobertaProcessing'"),
     ],
 )
 def test_a_tokenizer_of_another_kind_is_refused(folder, refused, change, fact):
@@ -32,7 +36,7 @@ def test_a_tokenizer_of_another_kind_is_refused(folder, refused, change, fact):
     tokenizer = read_json(path / "tokenizer.json")
     change(tokenizer)
     (path / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with refused(path / "tokenizer.json", fact):
+    with refused(path, fact):
         WordPieceTokenizer.from_preset(path)
 
 
@@ -43,6 +47,7 @@ def test_settings_of_a_word_piece_tokenizer(folder, refused):
     settings_path.write_text(json.dumps({"mask_token": "<mask>"}))
     with refused("mask_token", "'[MASK]'", "'<mask>'", settings_path):
         WordPieceTokenizer.from_preset(path)
+    (path / "tokenizer.json").unlink()
     odd = (*vocabulary[:20], "", "a\u2028b", *vocabulary[20:])
     (path / "vocab.txt").write_bytes("\r\n".join(odd).encode() + b"\r\n")
     settings_path.write_text(json.dumps({"do_lower_case": False, "cls_token": {"content": "[CLS]"}}))
@@ -54,6 +59,56 @@ def test_settings_of_a_word_piece_tokenizer(folder, refused):
     assert (tokenizer.lowercase, tokenizer.strip_accents, tokenizer.split_chinese) == (True, False, False)
     settings_path.unlink()
     assert WordPieceTokenizer.from_preset(path).lowercase is True
+
+
+def test_files_that_contradict_each_other_are_refused(folder, refused):
+    path = folder("bert")
+    (path / "vocab.txt").write_text("\n".join(WordPieceTokenizer.from_preset(path).vocabulary[:-1]) + "\n")
+    with refused("same vocabulary", path):
+        WordPieceTokenizer.from_preset(path)
+    path = folder("gpt2")
+    tokenizer = BytePairTokenizer.from_preset(path)
+    BytePairTokenizer(tokenizer.vocabulary, tokenizer.merges[:-1]).save(path / "other")
+    for name in ("vocab.json", "merges.txt"):
+        (path / "other" / name).rename(path / name)
+    with refused("same merges", path):
+        BytePairTokenizer.from_preset(path)
+
+
+FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "openai-gpt"])
+@pytest.mark.parametrize(
+    "layout", ["added_tokens.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map"]
+)
+def test_added_tokens_are_read_wherever_they_stand_and_survive_saving(name, layout, folder, tmp_path):
+    path = folder(name)
+    plain = TOKENIZERS[name].from_preset(path)
+    first = plain.vocabulary_size
+    if layout == "tokenizer.json":
+        content = read_json(path / layout)
+        content["added_tokens"] += [{"id": first, "content": "[ENT]", "special": True, **FLAGS}]
+        content["added_tokens"] += [{"id": first + 1, "content": "covid19", "special": False, **FLAGS}]
+        (path / layout).write_text(json.dumps(content))
+    elif layout == "tokenizer_config.json":
+        decoder = {first: {"content": "[ENT]", "special": True} | FLAGS, first + 1: {"content": "covid19"} | FLAGS}
+        (path / layout).write_text(json.dumps({"added_tokens_decoder": decoder}))
+    elif layout == "added_tokens.json":
+        (path / layout).write_text(json.dumps({"covid19": first + 1, "[ENT]": first}))
+        (path / "special_tokens_map.json").write_text(json.dumps({"additional_special_tokens": ["[ENT]"]}))
+    else:
+        (path / "special_tokens_map.json").write_text(json.dumps({"additional_special_tokens": ["[ENT]", "covid19"]}))
+    read = TOKENIZERS[name].from_preset(path)
+    read.save(tmp_path / "saved")
+    for tokenizer in (read, TOKENIZERS[name].from_preset(tmp_path / "saved")):
+        assert tokenizer.vocabulary_size == first + 2
+        ids = tokenizer.encode("a[ENT] covid19")
+        assert first in ids and first + 1 in ids, "each is one token"
+        assert tokenizer.encode("a b") == plain.encode("a b"), "and nothing else changes"
+        kept = tokenizer.decode(ids, skip_special_tokens=True)
+        assert "[ENT]" not in kept and ("covid19" in kept) == (layout != "special_tokens_map")
+        assert "[ENT]" in tokenizer.decode(ids, skip_special_tokens=False)
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

@@ -1,5 +1,12 @@
-"""Tokenizers in the layout of the Hugging Face hub: `vocab.txt`, `vocab.json` and `merges.txt`, or `tokenizer.json`."""
+"""Tokenizers in the layout of the Hugging Face hub.
 
+A folder may say the same thing in several files, and all of them are read. The vocabulary is in `vocab.txt`, in
+`vocab.json` with `merges.txt`, or in `tokenizer.json`. Settings are in `tokenizer_config.json` and `tokenizer.json`.
+Tokens that were added later are in these two, in `added_tokens.json` and in `special_tokens_map.json`.
+"""
+
+import dataclasses
+import json
 import pathlib
 
 from course_lib.checkpoints.files import read_json
@@ -11,6 +18,7 @@ _SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+_FLAGS = ("special", "normalized", "single_word", "lstrip", "rstrip")  # of an added token
 _WORD_PIECE = {
     "model": "WordPiece",
     "continuing_subword_prefix": "##",
@@ -18,12 +26,14 @@ _WORD_PIECE = {
     "normalizer": "BertNormalizer",
     "clean_text": True,
     "pre_tokenizer": "BertPreTokenizer",
+    "post_processor": ["[CLS]", "A", "[SEP]"],
 }
 _BYTE_PAIR_SETTINGS = {
     "add_prefix_space": False,
     "add_bos_token": False,
     "bos_token": "<|endoftext|>",
     "eos_token": "<|endoftext|>",
+    "unk_token": "<|endoftext|>",
 }
 _BYTE_PAIR = {
     "model": "BPE",
@@ -36,7 +46,7 @@ _BYTE_PAIR = {
     "end_of_word_suffix": None,
     "byte_fallback": False,
     "ignore_merges": False,
-    "added_tokens": ["<|endoftext|>"],
+    "post_processor": ["A"],
 }
 _OPENAI_GPT_SETTINGS = {"unk_token": "<unk>", "bos_token": None, "eos_token": None}
 _OPENAI_GPT = {
@@ -56,7 +66,7 @@ _OPENAI_GPT = {
     "ignore_merges": False,
     "unk_token": "<unk>",
     "fuse_unk": False,
-    "added_tokens": ["<unk>"],
+    "post_processor": ["A"],
 }
 
 
@@ -70,48 +80,43 @@ def read_word_piece(folder):
         The arguments of `course_lib.text.WordPieceTokenizer`, a dict.
 
     Raises:
-        ValueError: if the folder holds neither `vocab.txt` nor `tokenizer.json`, or describes a tokenizer that differs
-            in more than those arguments.
+        ValueError: if the folder holds neither `vocab.txt` nor `tokenizer.json`, describes a tokenizer that differs in
+            more than those arguments, or two of its files contradict each other.
     """
     folder = pathlib.Path(folder)
-    path = folder / "tokenizer_config.json"
-    settings = read_json(path) if path.is_file() else {}
-    for name, expected in _SPECIAL_TOKENS.items():
-        token = settings.get(name, expected)
-        if (token["content"] if isinstance(token, dict) else token) != expected:
-            raise ValueError(f"Expected {name} to be {expected!r} in {path}; got {token!r}.")
+    settings = _settings(folder, _SPECIAL_TOKENS)
     arguments = {
         "lowercase": settings.get("do_lower_case", True),
         "strip_accents": settings.get("strip_accents"),
         "split_chinese": settings.get("tokenize_chinese_chars", True),
     }
+    vocabulary, described = None, {}
     if (folder / "vocab.txt").is_file():
         lines = (folder / "vocab.txt").read_text(encoding="utf-8")  # an empty line has its id, too
-        return arguments | {"vocabulary": lines.removesuffix("\n").split("\n")}
-    return _word_piece_of_json(folder / "tokenizer.json")
-
-
-def _word_piece_of_json(path):
-    tokenizer = read_json(path)
-    model, normalizer = tokenizer["model"], tokenizer.get("normalizer") or {}
-    found = {
-        "model": model.get("type"),
-        "continuing_subword_prefix": model.get("continuing_subword_prefix"),
-        "max_input_chars_per_word": model.get("max_input_chars_per_word"),
-        "normalizer": normalizer.get("type"),
-        "clean_text": normalizer.get("clean_text"),
-        "pre_tokenizer": (tokenizer.get("pre_tokenizer") or {}).get("type"),
-    }
-    if found != _WORD_PIECE:
-        raise ValueError(f"Expected BERT's WordPiece in {path}, {_WORD_PIECE}; got {found}.")
-    added = {token["content"] for token in tokenizer.get("added_tokens", ())} - set(_SPECIAL_TOKENS.values())
-    if added:
-        raise ValueError(f"Expected no added tokens but BERT's own in {path}; got {sorted(added)}.")
-    return {
-        "vocabulary": sorted(model["vocab"], key=model["vocab"].get),
-        "lowercase": normalizer["lowercase"],
-        "strip_accents": normalizer["strip_accents"],
-        "split_chinese": normalizer["handle_chinese_chars"],
+        vocabulary = lines.removesuffix("\n").split("\n")
+    if (folder / "tokenizer.json").is_file() or vocabulary is None:
+        described = read_json(folder / "tokenizer.json")
+        model, normalizer = described["model"], described.get("normalizer") or {}
+        found = {
+            "model": model.get("type", "WordPiece"),
+            "continuing_subword_prefix": model.get("continuing_subword_prefix"),
+            "max_input_chars_per_word": model.get("max_input_chars_per_word"),
+            "normalizer": normalizer.get("type"),
+            "clean_text": normalizer.get("clean_text"),
+            "pre_tokenizer": (described.get("pre_tokenizer") or {}).get("type"),
+            "post_processor": _template(described),
+        }
+        if found != _WORD_PIECE:
+            raise ValueError(f"Expected BERT's WordPiece in {folder / 'tokenizer.json'}, {_WORD_PIECE}; got {found}.")
+        vocabulary = _one_vocabulary(folder, vocabulary, sorted(model["vocab"], key=model["vocab"].get))
+        arguments |= {
+            "lowercase": settings.get("do_lower_case", normalizer["lowercase"]),
+            "strip_accents": settings.get("strip_accents", normalizer["strip_accents"]),
+            "split_chinese": settings.get("tokenize_chinese_chars", normalizer["handle_chinese_chars"]),
+        }
+    return arguments | {
+        "vocabulary": vocabulary,
+        "added_tokens": _added_tokens(folder, vocabulary, settings, described, _SPECIAL_TOKENS.values()),
     }
 
 
@@ -148,23 +153,27 @@ def read_openai_gpt(folder):
 
 
 def _read_pairs(folder, expected_settings, kind, expected):
-    path = folder / "tokenizer_config.json"
-    settings = read_json(path) if path.is_file() else {}
-    for name, value in expected_settings.items():
-        setting = settings.get(name, value)
-        if (setting["content"] if isinstance(setting, dict) else setting) != value:
-            raise ValueError(f"Expected {name} to be {value!r} in {path}; got {setting!r}.")
+    settings = _settings(folder, expected_settings)
+    vocabulary, merges, described = None, None, {}
     if (folder / "vocab.json").is_file():
-        path = folder / "vocab.json"
-        ids = read_json(path)
         merges = _read_merges(folder / "merges.txt")
-    else:
-        path = folder / "tokenizer.json"
-        ids, merges = _pairs_of_json(path, kind, expected)
+        vocabulary = _in_order(read_json(folder / "vocab.json"), folder / "vocab.json")
+    if (folder / "tokenizer.json").is_file() or vocabulary is None:
+        described = read_json(folder / "tokenizer.json")
+        ids, its_merges = _pairs_of_json(described, folder / "tokenizer.json", kind, expected)
+        vocabulary = _one_vocabulary(folder, vocabulary, _in_order(ids, folder / "tokenizer.json"))
+        if merges not in (None, its_merges):
+            raise ValueError(f"Expected the same merges in merges.txt and tokenizer.json of {folder}; they differ.")
+        merges = its_merges
+    added = _added_tokens(folder, vocabulary, settings, described, [expected_settings["unk_token"]])
+    return {"vocabulary": vocabulary, "merges": merges, "added_tokens": added}
+
+
+def _in_order(ids, path):
     vocabulary = sorted(ids, key=ids.get)
     if [ids[piece] for piece in vocabulary] != list(range(len(ids))):
         raise ValueError(f"Expected the ids from 0 to {len(ids) - 1}, each once, in {path}; got others.")
-    return {"vocabulary": vocabulary, "merges": merges}
+    return vocabulary
 
 
 def _read_merges(path):
@@ -179,11 +188,10 @@ def _read_merges(path):
     return merges
 
 
-def _pairs_of_json(path, kind, expected):
-    tokenizer = read_json(path)
+def _pairs_of_json(tokenizer, path, kind, expected):
     model, splitter = tokenizer["model"], tokenizer.get("pre_tokenizer") or {}
     found = {
-        "model": model.get("type"),
+        "model": model.get("type", "BPE"),
         "normalizer": tokenizer.get("normalizer"),
         "pre_tokenizer": splitter.get("type"),
         "add_prefix_space": splitter.get("add_prefix_space"),
@@ -195,10 +203,109 @@ def _pairs_of_json(path, kind, expected):
         "ignore_merges": model.get("ignore_merges", False),
         "unk_token": model.get("unk_token"),
         "fuse_unk": model.get("fuse_unk", False),
-        "added_tokens": [token["content"] for token in tokenizer.get("added_tokens", ())],
+        "post_processor": _template(tokenizer),
     }
     found = {name: found[name] for name in expected}
     if found != expected:
         raise ValueError(f"Expected {kind} in {path}, {expected}; got {found}.")
     merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
     return model["vocab"], merges
+
+
+def _settings(folder, expected):
+    """Reads `tokenizer_config.json` and `special_tokens_map.json`, and checks their special tokens."""
+    settings = {}
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        found = read_json(folder / name) if (folder / name).is_file() else {}
+        for entry, value in expected.items():
+            setting = found.get(entry, value)
+            if (setting["content"] if isinstance(setting, dict) else setting) != value:
+                raise ValueError(f"Expected {entry} to be {value!r} in {folder / name}; got {setting!r}.")
+        settings = found | settings
+    return settings
+
+
+def _one_vocabulary(folder, vocabulary, described):
+    if vocabulary not in (None, described):
+        raise ValueError(f"Expected the same vocabulary in all files of {folder}; that of tokenizer.json differs.")
+    return described
+
+
+def _template(tokenizer):
+    """What `tokenizer.json` puts around a text A, a list."""
+    processor = tokenizer.get("post_processor")
+    kind = processor and processor.get("type")
+    if kind in (None, "ByteLevel"):
+        return ["A"]
+    if kind == "BertProcessing":
+        return [processor["cls"][0], "A", processor["sep"][0]]
+    return [each["id"] for part in processor["single"] for each in part.values()] if "single" in processor else kind
+
+
+def _added_tokens(folder, vocabulary, settings, described, own):
+    """The fields of each added token, in the order of their ids, without the usual ones of the kind's own tokens."""
+    found = {}  # content → (id or None, flags), the later the more telling
+    special = [
+        token if isinstance(token, dict) else {"content": token}
+        for name in ("additional_special_tokens", "extra_special_tokens")
+        for token in _listed(settings.get(name))
+    ]
+    for token in special:
+        found[token["content"]] = None, {"special": True} | token
+    if (folder / "added_tokens.json").is_file():
+        for content, index in read_json(folder / "added_tokens.json").items():
+            is_special = content in found or content in own
+            found[content] = index, {"special": is_special, "normalized": not is_special}
+    tokens = [token | {"id": int(index)} for index, token in settings.get("added_tokens_decoder", {}).items()]
+    for token in [*tokens, *described.get("added_tokens", ())]:
+        found[token["content"]] = token["id"], token
+
+    places = {piece: index for index, piece in enumerate(vocabulary)}
+    inside = [content for content in found if content in places]
+    outside = sorted((content for content in found if content not in places), key=lambda each: _last(found[each][0]))
+    expected = places | {content: len(vocabulary) + index for index, content in enumerate(outside)}
+    for content, (index, _) in found.items():
+        if index not in (None, expected[content]):
+            raise ValueError(
+                f"Expected {content!r} in {folder} to have the id {expected[content]}, where the vocabulary has it or "
+                f"where added tokens follow without a gap; got {index}."
+            )
+    tokens = [{"content": content} | {flag: bool(found[content][1].get(flag)) for flag in _FLAGS}
+              for content in [*inside, *outside]]  # fmt: skip
+    usual = [{"content": content} | dict.fromkeys(_FLAGS, False) | {"special": True} for content in own]
+    return [token for token in tokens if token not in usual]
+
+
+def _listed(tokens):
+    return list(tokens.values()) if isinstance(tokens, dict) else tokens or []
+
+
+def _last(index):
+    return float("inf") if index is None else index
+
+
+def write(folder, files, settings, tokens, ids, new):
+    """Writes a tokenizer, and removes the files of another one that would contradict it.
+
+    Args:
+        folder: path of the folder. It is made if need be.
+        files: names of files and their contents, the vocabulary, a dict of strings.
+        settings: content of `tokenizer_config.json`, a dict.
+        tokens: `course_lib.text.AddedToken`, all at which texts are cut.
+        ids: their ids, a dict from contents to integers.
+        new: contents of those that the vocabulary lacks.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "added_tokens.json", "special_tokens_map.json"):
+        (folder / name).unlink(missing_ok=True)
+    if any(token != type(token)(token.content, special=True) for token in tokens) or new:
+        by_id = sorted(tokens, key=lambda token: ids[token.content])
+        settings = settings | {
+            "added_tokens_decoder": {str(ids[token.content]): dataclasses.asdict(token) for token in by_id}
+        }
+    if new:
+        files = files | {"added_tokens.json": json.dumps({content: ids[content] for content in new}) + "\n"}
+    files = files | {"tokenizer_config.json": json.dumps(settings, indent=2) + "\n"}
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
