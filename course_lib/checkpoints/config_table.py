@@ -8,35 +8,38 @@ from collections.abc import Mapping
 class ConfigTable:
     """Translates the entries of a foreign config into the fields of ours, and back.
 
-    It is strict. Each entry of the file sets a field, or has the only value that we compute, or is ignored by name.
+    The table lists every entry that the foreign class computes with. An entry of the file sets a field, or must have
+    the only value that we compute. All other entries change nothing, and are ignored.
 
     Args:
         fields: foreign entry → (our field, the value where the entry is absent).
         values: our field → {foreign value: our value}, for the fields whose values have other names there.
         fixed: foreign entry → the only value that our models compute.
-        ignored_keys: foreign entries that do not change what a model computes.
+        aliases: second name of a foreign entry → its first name.
     """
 
     fields: Mapping[str, tuple]
     values: Mapping[str, Mapping]
     fixed: Mapping[str, object]
-    ignored_keys: frozenset
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def read(self, config, path):
         """Translates a foreign config into ours.
 
         Args:
-            config: a dict, without the entry that says which family it is of.
+            config: a dict.
             path: of the file that it was read from, for messages.
 
         Returns:
             A dict with each field of `fields`.
 
         Raises:
-            ValueError: if an entry is unknown, or has a value that our models do not compute. It names each.
+            ValueError: if an entry has a value that our models do not compute, or contradicts its alias. It names each.
         """
-        known = self.fields.keys() | self.fixed.keys() | self.ignored_keys
-        wrong = [f"the meaning of {name} is unknown" for name in sorted(config.keys() - known)]
+        wrong, config = [], dict(config)
+        for alias, name in self.aliases.items():
+            if alias in config and config[alias] != config.setdefault(name, config[alias]):
+                wrong.append(f"{alias} and {name} are two names of one entry, and differ")
         for name, value in self.fixed.items():
             if config.get(name, value) != value:
                 wrong.append(f"{name} must be {value!r}, not {config[name]!r}")

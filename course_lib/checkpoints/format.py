@@ -175,6 +175,18 @@ class Format:
         """
         return {}
 
+    def is_of_another_task(self, name, model):
+        """Tells whether a tensor may be left over, since it belongs to a head that the model does not have.
+
+        Args:
+            name: of a tensor that is in no row.
+            model: the model to load.
+
+        Returns:
+            A boolean.
+        """
+        return False
+
     def saved_name(self, name, model):
         """Finds the name under which a tensor is saved.
 
@@ -214,14 +226,15 @@ class Format:
             model: a built model.
 
         Raises:
-            ValueError: if a tensor is missing, left over, of another shape, or no float, or if it differs from the
-                tensor that it is tied to. It names each.
+            ValueError: if a tensor is missing, left over, of another shape, or not of floats; if it differs from the
+                tensor that it is tied to; or if a weight of the model is in no row. It names each.
         """
-        rows, tied, wrong, values = self.rows(fields, model), self.tied_weights(fields), [], []
+        rows, tied, wrong, values, found = self.rows(fields, model), self.tied_weights(fields), [], [], set()
         for row in rows:
             variable, array = row.find(model), tensors.get(row.name)
             if variable is None:
                 continue
+            found.add(id(variable))
             if array is None:
                 wrong.append(f"{row.name} is missing")
             elif array.dtype.kind in "biu":
@@ -233,7 +246,9 @@ class Format:
         for copy, original in tied.items():
             if copy in tensors and original in tensors and not np.array_equal(tensors[copy], tensors[original]):
                 wrong.append(f"{copy} differs from {original}, to which it is tied")
-        wrong += [f"{name} is unused" for name in tensors.keys() - {row.name for row in rows} - tied.keys()]
+        unknown = tensors.keys() - {row.name for row in rows} - tied.keys()
+        wrong += [f"{name} is unused" for name in unknown if not self.is_of_another_task(name, model)]
+        wrong += [f"no row of the format is for {each.path}" for each in model.weights if id(each) not in found]
         if wrong:
             raise ValueError(f"Expected a checkpoint for {type(model).__name__}; {_listed(wrong)}.")
         for variable, value in values:

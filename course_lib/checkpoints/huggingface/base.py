@@ -6,49 +6,6 @@ from course_lib.checkpoints.files import read_json, read_tensors
 from course_lib.checkpoints.format import Format, Tensor, check_model_type
 from course_lib.checkpoints.huggingface import heads
 
-IGNORED_KEYS = frozenset(  # do not change what a model computes
-    {
-        "_attn_implementation_autoset",
-        "_commit_hash",
-        "_name_or_path",
-        "_num_labels",
-        "architectures",
-        "attn_implementation",
-        "bos_token_id",
-        "classifier_dropout",
-        "decoder_start_token_id",
-        "directionality",
-        "dtype",
-        "eos_token_id",
-        "finetuning_task",
-        "gradient_checkpointing",
-        "id2label",
-        "keys_to_ignore_at_inference",
-        "label2id",
-        "language",
-        "model_max_length",
-        "model_type",
-        "name_or_path",
-        "output_attentions",
-        "output_hidden_states",
-        "output_past",
-        "pooler_fc_size",
-        "pooler_num_attention_heads",
-        "pooler_num_fc_layers",
-        "pooler_size_per_head",
-        "prefix",
-        "problem_type",
-        "return_dict",
-        "sep_token_id",
-        "task_specific_params",
-        "tokenizer_class",
-        "torch_dtype",
-        "torchscript",
-        "transformers_version",
-        "use_cache",
-        "use_return_dict",
-    }
-)
 FIXED = {  # the only values that our models compute
     "is_encoder_decoder": False,
     "add_cross_attention": False,
@@ -56,6 +13,7 @@ FIXED = {  # the only values that our models compute
     "pruned_heads": {},
     "cross_attention_hidden_size": None,
     "quantization_config": None,
+    "auto_map": None,  # names code of the folder's own that computes something else
 }
 ACTIVATIONS = {  # the name there → the name here
     "gelu": "gelu",
@@ -201,6 +159,19 @@ class HuggingFaceFormat(Format):
             known = {row.name for row in self.tensors(fields)} | self.tied_weights(fields).keys()
             tensors = {name if name in known else self.prefix + name: array for name, array in tensors.items()}
         return {name: array for name, array in tensors.items() if not re.fullmatch(self.buffers, name)}
+
+    def is_of_another_task(self, name, model):
+        """Tells whether a tensor belongs to a head, and the model has no weights but its backbone's.
+
+        Args:
+            name: of a tensor that is in no row.
+            model: a backbone or a task.
+
+        Returns:
+            A boolean.
+        """
+        is_headless = len(model.weights) == len(getattr(model, "backbone", model).weights)
+        return is_headless and not name.startswith(self.prefix)
 
     def rows(self, fields, model):
         """Lists the tensors of the family.

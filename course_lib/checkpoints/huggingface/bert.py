@@ -6,7 +6,6 @@ from course_lib.checkpoints.huggingface import heads
 from course_lib.checkpoints.huggingface.base import (
     ACTIVATIONS,
     FIXED,
-    IGNORED_KEYS,
     HuggingFaceFormat,
     linear,
     norm,
@@ -41,10 +40,8 @@ class BertFormat(HuggingFaceFormat):
         fixed={
             "position_embedding_type": "absolute",
             "is_decoder": False,
-            "pooler_type": "first_token_transform",
             **FIXED,
         },
-        ignored_keys=IGNORED_KEYS,
     )
 
     def tensors(self, fields):

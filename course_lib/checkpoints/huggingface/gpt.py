@@ -6,25 +6,15 @@ from course_lib.checkpoints.huggingface import heads
 from course_lib.checkpoints.huggingface.base import (
     ACTIVATIONS,
     FIXED,
-    IGNORED_KEYS,
     HuggingFaceFormat,
     norm,
 )
 
-_IGNORED_KEYS = IGNORED_KEYS | {
-    "do_sample",
-    "is_decoder",
-    "max_length",
-    "n_ctx",
-    "n_special",
-    "pad_token_id",
-    "predict_special_tokens",
-    "reorder_and_upcast_attn",  # a matter of rounding in half precision; we take the softmax in float32 anyway
-    "summary_activation",  # a summary is what a head for multiple choice takes
-    "summary_first_dropout",
-    "summary_proj_to_labels",
-    "summary_type",
-    "summary_use_proj",
+_ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
 }
 
 
@@ -56,7 +46,7 @@ class GPT2Format(HuggingFaceFormat):
         },
         values={"activation": ACTIVATIONS},
         fixed={"tie_word_embeddings": True, **FIXED},
-        ignored_keys=_IGNORED_KEYS,
+        aliases=_ALIASES,
     )
     token_embedding = "transformer.wte.weight"
     position_embedding = "transformer.wpe.weight"
@@ -190,7 +180,7 @@ class OpenAIGPTFormat(GPT2Format):
         # What is called GELU here is the approximation, as in GPT-2, whose configs call it by another name.
         values={"activation": {"gelu": "gelu_approximate", "relu": "relu", "silu": "silu", "swish": "silu"}},
         fixed={"tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": None, **FIXED},
-        ignored_keys=_IGNORED_KEYS,
+        aliases=_ALIASES,
     )
     token_embedding = "transformer.tokens_embed.weight"
     position_embedding = "transformer.positions_embed.weight"
