@@ -9,6 +9,7 @@ from keras import ops
 from keras.src.backend import get_keras_mask  # it has no public name, and JAX's tracers have no attribute `_keras_mask`
 
 from course_lib.layers.masks import causal_mask, combine_masks, mask_of_scores
+from course_lib.layers.quantization import KeepsQuantization
 from course_lib.validation import check_heads
 
 
@@ -97,7 +98,7 @@ def _swap(x):
 
 
 @keras.saving.register_keras_serializable("course_lib")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
     r"""Multi-head attention, section 3.2.2 of the paper: N heads, each of which attends with its own projections.
 
     With a query alone it is self-attention. With a query and a value it is cross-attention: keys and values come from

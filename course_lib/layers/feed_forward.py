@@ -6,10 +6,11 @@ Shapes: B batch, T length, D model width.
 import keras
 
 from course_lib.layers.activations import activation_function
+from course_lib.layers.quantization import KeepsQuantization
 
 
 @keras.saving.register_keras_serializable("course_lib")
-class FeedForward(keras.layers.Layer):
+class FeedForward(KeepsQuantization, keras.layers.Layer):
     r"""Applies the same two dense layers to every position: $f(xW_1 + b_1)W_2 + b_2$, equation 2 of the paper.
 
     Args:

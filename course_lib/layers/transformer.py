@@ -10,10 +10,11 @@ import keras
 
 from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.feed_forward import FeedForward
+from course_lib.layers.quantization import KeepsQuantization
 
 
 @keras.saving.register_keras_serializable("course_lib")
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(KeepsQuantization, keras.layers.Layer):
     """Applies self-attention, cross-attention if asked for, and feed-forward, each inside a residual connection.
 
     The paper and BERT normalise after the sum, `norm(x + sublayer(x))`. GPT-2 and most models since normalise before
@@ -172,7 +173,7 @@ class TransformerBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("course_lib")
-class TransformerStack(keras.layers.Layer):
+class TransformerStack(KeepsQuantization, keras.layers.Layer):
     """Applies `num_layers` blocks one after another. If they normalise first, one more norm follows the last.
 
     Args:

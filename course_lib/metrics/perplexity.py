@@ -19,12 +19,29 @@ class Perplexity(keras.metrics.SparseCategoricalCrossentropy):
     r"""Computes $e^{\text{cross-entropy}}$: the number of equally likely tokens among which a guess would be as hard.
 
     Args:
+        ignore_class: label of predictions that do not count. By default all count.
         name: of the metric.
-        **kwargs: arguments of `keras.metrics.SparseCategoricalCrossentropy`.
+        dtype: of the result. Defaults to float32.
     """
 
-    def __init__(self, name="perplexity", **kwargs):
-        super().__init__(from_logits=True, name=name, **kwargs)
+    def __init__(self, ignore_class=None, name="perplexity", dtype=None):
+        super().__init__(from_logits=True, name=name, dtype=dtype)
+        self.ignore_class = ignore_class
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds predictions.
+
+        Args:
+            y_true: integers (...), the labels.
+            y_pred: floats (..., V), the logits.
+            sample_weight: floats (...). Defaults to 1.
+        """
+        if self.ignore_class is not None:
+            y_true = ops.convert_to_tensor(y_true)
+            counts = ops.not_equal(y_true, ops.cast(self.ignore_class, y_true.dtype))
+            y_true, weight = ops.where(counts, y_true, 0), ops.cast(counts, "float32")
+            sample_weight = weight if sample_weight is None else weight * ops.cast(sample_weight, "float32")
+        super().update_state(y_true, y_pred, sample_weight)
 
     def result(self):
         """Returns the perplexity of everything since the last reset, a scalar."""
@@ -32,7 +49,7 @@ class Perplexity(keras.metrics.SparseCategoricalCrossentropy):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return {"name": self.name, "dtype": self.dtype}
+        return {"ignore_class": self.ignore_class, "name": self.name, "dtype": self.dtype}
 
 
 def token_losses(model, documents, stride=None, batch_size=16):

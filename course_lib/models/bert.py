@@ -12,6 +12,7 @@ from keras import ops
 from course_lib.checkpoints.huggingface import bert as huggingface
 from course_lib.layers.activations import activation_function
 from course_lib.layers.positions import PositionEmbedding, token_positions
+from course_lib.layers.quantization import KeepsQuantization
 from course_lib.layers.transformer import TransformerStack
 from course_lib.metrics.perplexity import Perplexity
 from course_lib.models.base import Backbone, Task
@@ -91,6 +92,7 @@ class Bert(Backbone):
     config_class = BertConfig
     tokenizer_class = WordPieceTokenizer
     checkpoint_format = huggingface.BERT
+    input_names = ("token_ids", "segment_ids", "padding_mask")
 
     def __init__(self, config, tokenizer=None, **kwargs):
         super().__init__(config, tokenizer, **kwargs)
@@ -166,7 +168,7 @@ class Bert(Backbone):
         Raises:
             ValueError: if the inputs have other names or shapes, or T exceeds `max_sequence_length`.
         """
-        token_ids, segment_ids, padding_mask = unpack(inputs, "segment_ids", "padding_mask")
+        token_ids, segment_ids, padding_mask = unpack(inputs, *self.input_names[1:])
         segment_ids = ops.zeros_like(token_ids) if segment_ids is None else segment_ids
         positions = None if padding_mask is None else token_positions(padding_mask, ops.shape(token_ids)[1])
         x = self.token_embedding(token_ids) + self.segment_embedding(segment_ids)  # (B, T, D)
@@ -193,7 +195,7 @@ class Bert(Backbone):
 
 
 @keras.saving.register_keras_serializable("course_lib")
-class MaskedLanguageModelHead(keras.layers.Layer):
+class MaskedLanguageModelHead(KeepsQuantization, keras.layers.Layer):
     """Scores every token of the vocabulary at each position: a dense layer, a norm, and the embeddings in reverse.
 
     Args:

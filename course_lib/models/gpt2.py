@@ -192,7 +192,7 @@ class GPT2(Backbone):
             ValueError: if the inputs have other names or shapes, or T exceeds `max_sequence_length`.
         """
         slots = None if cache is None else cache[0][0].shape[1]
-        token_ids, padding_mask = unpack(inputs, "padding_mask", slots=slots)
+        token_ids, padding_mask = unpack(inputs, *self.input_names[1:], slots=slots)
         length = ops.shape(token_ids)[1]
         if padding_mask is None:
             positions = ops.arange(length) + position

@@ -24,8 +24,6 @@ from course_lib.text.batches import Pairs, by_length, round_up
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.validation import check_heads, check_rates, check_sizes, unpack
 
-INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids")
-
 
 @dataclasses.dataclass(frozen=True)
 class Seq2SeqConfig:
@@ -152,10 +150,13 @@ class Seq2Seq(Backbone):
         Raises:
             ValueError: if the inputs have other names or shapes.
         """
-        if not isinstance(inputs, dict) or not {*INPUTS[::2]} <= inputs.keys() <= {*INPUTS}:
+        source_ids, source_mask, target_ids = self.input_names
+        if not isinstance(inputs, dict) or not {source_ids, target_ids} <= inputs.keys() <= {*self.input_names}:
             got = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
-            raise ValueError(f"Expected a dict with {INPUTS[0]}, {INPUTS[2]} and optionally {INPUTS[1]}; got {got}.")
-        source = {name.removeprefix("encoder_"): inputs[name] for name in INPUTS[:2] if name in inputs}
+            raise ValueError(
+                f"Expected a dict with {source_ids}, {target_ids} and optionally {source_mask}; got {got}."
+            )
+        source = {name.removeprefix("encoder_"): inputs[name] for name in (source_ids, source_mask) if name in inputs}
         asked = {"return_hidden_states": return_hidden_states, "return_attention": return_attention}
         encoded = self.encode(source, training=training, **asked)
         outputs = self.decode(

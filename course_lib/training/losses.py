@@ -1,4 +1,4 @@
-"""The loss of every model in this course: cross-entropy over a vocabulary or over classes, from logits.
+"""Cross-entropy over a vocabulary or over classes, from logits: the loss of pre-training and of fine-tuning.
 
 Shapes: V vocabulary, or the number of classes.
 """
@@ -56,10 +56,11 @@ class CrossEntropy(keras.losses.Loss):
     """Averages `cross_entropy` over the predictions that have weight. Where every weight is 0, the loss is 0.
 
     It takes logits of any dtype, and computes in float32. Give a prediction that has no label the weight 0 and any
-    label from 0 to V - 1.
+    label from 0 to V - 1, or the label `ignore_class`.
 
     Args:
         label_smoothing: ε, in [0, 1).
+        ignore_class: label of predictions that do not count, such as -100 in `transformers`. By default all count.
         name: of the loss.
         **kwargs: arguments of `keras.losses.Loss`.
 
@@ -70,26 +71,51 @@ class CrossEntropy(keras.losses.Loss):
         >>> model.compile("adam", loss=CrossEntropy(label_smoothing=0.1))
     """
 
-    def __init__(self, label_smoothing=0.0, name="cross_entropy", **kwargs):
+    def __init__(self, label_smoothing=0.0, ignore_class=None, name="cross_entropy", **kwargs):
         super().__init__(name=name, **{"reduction": "mean_with_sample_weight", **kwargs})
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"Expected label_smoothing in [0, 1); got {label_smoothing}.")
         self.label_smoothing = label_smoothing
+        self.ignore_class = ignore_class
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Computes the mean loss.
+
+        Args:
+            y_true: integers (...) or (..., 1), the labels.
+            y_pred: floats (..., V), the logits.
+            sample_weight: floats (...) for the predictions, or with fewer axes, such as one per row. Defaults to 1.
+
+        Returns:
+            A scalar, or what the loss's `reduction` says.
+        """
+        y_true = ops.convert_to_tensor(y_true)
+        if len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == 1:
+            y_true = ops.squeeze(y_true, -1)
+        if self.ignore_class is not None:
+            counts = ops.not_equal(y_true, ops.cast(self.ignore_class, y_true.dtype))
+            y_true = ops.where(counts, y_true, 0)
+            weight = ops.cast(counts, "float32")
+            if sample_weight is not None:
+                given = ops.cast(sample_weight, "float32")
+                given = ops.squeeze(given, -1) if len(given.shape) > len(weight.shape) else given
+                given = ops.reshape(given, (*ops.shape(given), *(1,) * (len(weight.shape) - len(given.shape))))
+                weight = weight * given
+            sample_weight = weight
+        return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):
         """Computes the loss of each prediction.
 
         Args:
-            y_true: integers (...) or (..., 1), the labels.
+            y_true: integers (...), the labels.
             y_pred: floats (..., V), the logits.
 
         Returns:
             Floats (...).
         """
-        if len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == 1:
-            y_true = ops.squeeze(y_true, -1)
         return cross_entropy(y_true, y_pred, self.label_smoothing)
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return super().get_config() | {"label_smoothing": self.label_smoothing}
+        return super().get_config() | {"label_smoothing": self.label_smoothing, "ignore_class": self.ignore_class}

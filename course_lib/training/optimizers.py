@@ -8,7 +8,7 @@
 import keras
 from keras import ops
 
-WITHOUT_DECAY = ("bias", "beta", "gamma")
+WITHOUT_DECAY = ("bias", "beta", "gamma", "scale")  # of norms; Keras calls that of RMSNorm "scale"
 
 
 def densify(gradients):

@@ -1,0 +1,40 @@
+"""Saving of layers and models in which some layers are quantized."""
+
+import keras
+
+
+class KeepsQuantization:
+    """Makes a layer or a model remember, when Keras saves it, which of the layers inside it are quantized.
+
+    Keras asks only the outermost layer for its config, so it would build the layers inside anew in full precision, and
+    then find no place for the quantized weights. List this class before `keras.layers.Layer` or `keras.Model`.
+    """
+
+    def get_build_config(self):
+        """Returns what `build_from_config` needs. Keras calls this when it saves."""
+        quantized = {
+            path: (layer.quantization_mode, keras.saving.serialize_keras_object(layer.quantization_config))
+            for path, layer in self._layers_by_path()
+            if layer.quantization_mode is not None
+        }
+        return (super().get_build_config() or {}) | ({"quantized": quantized} if quantized else {})
+
+    def build_from_config(self, config):
+        """Creates the weights, those of quantized layers included. Keras calls this when it loads.
+
+        Args:
+            config: from `get_build_config`.
+        """
+        config = dict(config)
+        quantized = config.pop("quantized", {})
+        super().build_from_config(config)
+        for path, layer in self._layers_by_path():
+            if path in quantized and layer.quantization_mode is None:
+                mode, settings = quantized[path]
+                layer.quantize(mode, config=keras.saving.deserialize_keras_object(settings))
+
+    def _layers_by_path(self):
+        """Lists the layers inside, with their paths below this one."""
+        for layer in self._flatten_layers(include_self=False):
+            if layer.path:
+                yield layer.path.removeprefix(f"{self.path or self.name}/"), layer
