@@ -1,4 +1,4 @@
-"""Checks of what models are made of and called with, so that a mistake is named before any work.
+"""Checks on the configs and inputs of models, so that a mistake is reported before any work begins.
 
 Shapes: B batch, T length, S slots of a cache.
 """
@@ -7,14 +7,14 @@ import numpy as np
 
 
 def check_sizes(config, *names):
-    """Checks that fields of a config are sizes.
+    """Checks that fields of a config are positive integers.
 
     Args:
         config: a dataclass.
-        *names: of its fields.
+        *names: names of the fields.
 
     Raises:
-        ValueError: if one is not a positive integer.
+        ValueError: if a field is not a positive integer.
     """
     for name in names:
         value = getattr(config, name)
@@ -23,14 +23,14 @@ def check_sizes(config, *names):
 
 
 def check_rates(config, *names):
-    """Checks that fields of a config are rates of dropout.
+    """Checks that fields of a config are valid dropout rates.
 
     Args:
         config: a dataclass.
-        *names: of its fields.
+        *names: names of the fields.
 
     Raises:
-        ValueError: if one is not in [0, 1).
+        ValueError: if a field is not in [0, 1).
     """
     for name in names:
         if not 0 <= getattr(config, name) < 1:
@@ -38,28 +38,28 @@ def check_rates(config, *names):
 
 
 def check_heads(num_heads, hidden_dim):
-    """Checks that each head gets as much of the width as every other.
+    """Checks that the width divides evenly among the heads.
 
     Args:
         num_heads: N.
         hidden_dim: D.
 
     Raises:
-        ValueError: if the heads do not divide D.
+        ValueError: if N does not divide D.
     """
     if hidden_dim % num_heads:
         raise ValueError(f"Expected num_heads to divide hidden_dim; got {num_heads} and {hidden_dim}.")
 
 
 def check_ids(token_ids, vocabulary_size):
-    """Checks that token ids are of a vocabulary.
+    """Checks that token ids are in the vocabulary.
 
     Args:
         token_ids: an array of any shape.
         vocabulary_size: V.
 
     Raises:
-        ValueError: if they are no integers from 0 to V - 1.
+        ValueError: if they are not integers from 0 to V - 1.
     """
     if not np.issubdtype(token_ids.dtype, np.integer):
         raise ValueError(f"Expected integer token_ids; got dtype {token_ids.dtype}.")
@@ -69,23 +69,23 @@ def check_ids(token_ids, vocabulary_size):
 
 
 def unpack(inputs, *names, slots=None):
-    """Takes apart what a model is called with.
+    """Splits the inputs of a model into the token ids and the optional arrays.
 
     Args:
-        inputs: a dict with `token_ids` (B, T) and, if wanted, more in the same shape; or the token ids alone.
-        *names: of what there may be more.
-        slots: S, the length of `padding_mask` where there is a cache; T if None.
+        inputs: a dict with `token_ids` (B, T) and, optionally, other arrays of that shape; or the token ids alone.
+        *names: names of the optional arrays.
+        slots: S, the length of `padding_mask` if there is a cache. With None it is T.
 
     Returns:
-        A tuple: the token ids, and for each name what there is, or None.
+        A tuple: the token ids, then the array of each name, or None if it was not given.
 
     Raises:
-        ValueError: if the token ids are missing, there is something else, or a shape is another.
+        ValueError: if the token ids are missing, a name is not expected, or an array has the wrong shape.
     """
     if not isinstance(inputs, dict):
         inputs = {"token_ids": inputs}
     if inputs.keys() - {"token_ids", *names} or "token_ids" not in inputs:
-        wanted = f"token_ids and, if wanted, {' and '.join(names)}"
+        wanted = f"token_ids and, optionally, {' and '.join(names)}"
         raise ValueError(f"Expected a dict with {wanted}; got {sorted(inputs)}.")
     token_ids = inputs["token_ids"]
     if len(token_ids.shape) != 2:

@@ -1,4 +1,4 @@
-"""Beam search: it keeps several beginnings of each text, and returns the text with the best score.
+"""Beam search: keeps several candidate continuations of each text, and returns the one with the best score.
 
 Shapes: B batch, V vocabulary, K beams, S slots for new tokens.
 """
@@ -16,15 +16,15 @@ from course_lib.generation.strategy import Strategy
 
 @dataclasses.dataclass(frozen=True)
 class BeamSearch(Strategy, fields_are_arguments=True):
-    r"""Keeps the K most likely beginnings, and searches for the text with the highest $\log p / \text{length}^a$.
+    r"""Keeps the K most likely partial texts, and searches for the text with the highest $\log p / \text{length}^a$.
 
     The length counts the new tokens and the end token. Wu et al. (2016, https://arxiv.org/abs/1609.08144, section 7)
     penalise the length by $(5 + \text{length})^a / 6^a$; this is the simpler form that is usual today.
 
     Args:
         num_beams: K.
-        length_penalty: a. With 0 the score is the probability, which prefers short texts; the higher, the longer the
-            texts.
+        length_penalty: a. With 0 the score is the log-probability, which favours short texts. The higher a is, the
+            longer the texts.
 
     Raises:
         ValueError: if K is not an integer of 1 or more, or a is not finite.
@@ -32,7 +32,7 @@ class BeamSearch(Strategy, fields_are_arguments=True):
 
     num_beams: int = 4
     length_penalty: float = 1.0
-    can_stream = False  # until all beams have ended, another one may become the best
+    can_stream = False  # until the search is finished, another beam may become the best
 
     def __post_init__(self):
         if not isinstance(self.num_beams, numbers.Integral) or self.num_beams < 1:
@@ -42,25 +42,25 @@ class BeamSearch(Strategy, fields_are_arguments=True):
 
     @property
     def settings(self):
-        """The argument of the compiled loop: the length penalty."""
+        """The setting that the compiled loop takes as an argument: the length penalty."""
         return {name: value for name, value in super().settings.items() if name != "num_beams"}
 
     @property
     def graph_key(self):
-        """What one compiled loop serves: a number of beams."""
+        """Key of a compiled loop. Searches with different numbers of beams need different loops."""
         return (*super().graph_key, self.num_beams)
 
     def start(self, progress, logits):
-        """Makes K copies of each text. Only the first counts until they differ.
+        """Makes K copies of each text. Only the first copy counts until the beams differ.
 
         Args:
             progress: as in `Strategy.start`.
             logits: float32 (B, V).
 
         Returns:
-            The progress, where `tokens` is (B, K, S) and `state` has B·K rows. It also has `scores`, float32 (B, K),
-            the log-probabilities of the beams, the highest first; and `ended`, int32 (B, S), with `ended_score` (B,),
-            the best text that has ended. And the logits (B·K, V).
+            The progress and the logits (B·K, V). In the progress, `tokens` is (B, K, S), and `state` has B·K rows.
+            There are also `scores`, float32 (B, K), the log-probabilities of the beams, highest first; `ended`, int32
+            (B, S), the best text that has ended; and `ended_score` (B,), its score.
         """
         beams, (batch_size, slots) = self.num_beams, progress["tokens"].shape
         first_alone = ops.where(ops.arange(beams) == 0, 0.0, -float("inf"))
@@ -118,7 +118,7 @@ class BeamSearch(Strategy, fields_are_arguments=True):
         }
 
     def new_tokens(self, progress):
-        """Returns the best text that has ended, or the best beam: an int32 array (B, step).
+        """Returns the best ended text, or the best beam if the search is unfinished: an int32 array (B, step).
 
         Args:
             progress: as `start` returns it.
@@ -129,5 +129,5 @@ class BeamSearch(Strategy, fields_are_arguments=True):
 
 
 def _map_rows(function, state):
-    """Applies a function to every array of a decode state that has rows; the others are scalars."""
+    """Applies a function to every array of a decode state that has rows. Scalars stay as they are."""
     return keras.tree.map_structure(lambda array: function(array) if len(array.shape) else array, state)

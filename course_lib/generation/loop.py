@@ -1,4 +1,4 @@
-"""Generation: one compiled loop that extends texts, token by token, with any model that has two functions.
+"""Generation: one compiled loop that extends texts token by token. A model only has to provide two functions.
 
 `prefill` reads the prompts. `step` reads one more token per text. Both return the logits of the next token and the
 model's decode state, such as a cache of keys and values.
@@ -14,11 +14,12 @@ from keras import ops
 
 
 class Compiled:
-    """Compiles a function to one graph of the backend. The Keras variables that it reads may change between calls.
+    """Compiles a function to a graph of the backend. The Keras variables that it reads may change between calls.
 
     Args:
-        function: takes arrays in any structure. It is compiled once per combination of shapes and dtypes.
-        variables: a function that returns the list of the variables which `function` reads.
+        function: the function. It takes arrays in any structure, and is compiled once per combination of shapes and
+            dtypes.
+        variables: a function that returns the list of variables that `function` reads.
         jit_compile: whether TensorFlow compiles it with XLA. JAX always does.
     """
 
@@ -29,17 +30,17 @@ class Compiled:
         self.compiled_for = None
 
     def __call__(self, *arguments):
-        """Calls the function.
+        """Calls the compiled function.
 
         Args:
-            *arguments: of the function.
+            *arguments: arguments of the function.
 
         Returns:
             What the function returns.
         """
         variables = self.variables()
         identities = [id(variable) for variable in variables]
-        if self.compiled_for != identities:  # a model that was quantized has other variables
+        if self.compiled_for != identities:  # quantizing a model replaces its variables
             self.compiled_for, self.graph = identities, self._graph()
         if _is_jax():
             arguments = ([variable.value for variable in variables], *arguments)
@@ -67,12 +68,12 @@ class Generator:
     """Extends the texts of a batch with a model's `prefill` and `step`.
 
     Args:
-        prefill: a function of the inputs, arrays with B as their first axis, and of `cache_length`, the integer S. It
-            reads the prompts, and returns the logits (B, V) of each text's next token, and the decode state: arrays in
-            any structure, with B as their first axis, or scalars.
-        step: a function of the tokens (B,) that were chosen and of the decode state. It returns the logits (B, V) after
-            these tokens, and the new decode state, with the same shapes.
-        variables: a function that returns the list of the Keras variables which both read.
+        prefill: a function of the inputs, arrays whose first axis is B, and of `cache_length`, the integer S. It reads
+            the prompts, and returns the logits (B, V) of each text's next token and the decode state: any structure of
+            scalars and of arrays whose first axis is B.
+        step: a function of the chosen tokens (B,) and of the decode state. It returns the logits (B, V) that follow
+            these tokens and the new decode state, whose shapes are the same as before.
+        variables: a function that returns the list of Keras variables that `prefill` and `step` read.
     """
 
     def __init__(self, prefill, step, variables):
@@ -91,23 +92,23 @@ class Generator:
         every=None,
         stopped=None,
     ):
-        """Generates. The loop is compiled once per B, S, length of the prompts and kind of sampler.
+        """Generates tokens. The loop is compiled once per combination of B, S, prompt length and kind of sampler.
 
         Text i draws with the seed `seed` + i, so it does not depend on the other texts.
 
         Args:
             inputs: what `prefill` takes.
-            cache_length: S, handed to `prefill`, at least `max_new_tokens`.
-            max_new_tokens: how many tokens a text may get.
+            cache_length: S, which is passed to `prefill`; at least `max_new_tokens`.
+            max_new_tokens: highest number of new tokens per text.
             sampler: an instance, as `course_lib.generation.samplers.read_sampler` returns it.
             seed: an integer of 0 or more.
             end_token_id: the token that ends a text, or None.
             seen: booleans (B, V), true for the tokens of each prompt, for a sampler that `needs_seen`.
-            every: after how many tokens to yield. Defaults to once, at the end.
-            stopped: a function that returns booleans (B,), true for texts to end here. It is called after each yield.
+            every: number of tokens between yields. By default it yields only once, at the end.
+            stopped: a function that returns booleans (B,), true for texts that end now. It is called after each yield.
 
         Yields:
-            The new tokens so far, without the end token: a list of integers for each text.
+            The new tokens so far, without the end token: one list of integers per text.
 
         Raises:
             ValueError: if the model returns logits that are not finite.
@@ -141,7 +142,7 @@ class Generator:
             progress = decode(progress | {"finished": finished}, np.asarray(until, "int32"), request)
 
     def _compiled(self, sampler):
-        """The compiled `_prefill` and `_decode` for a kind of sampler."""
+        """Returns `_prefill` and `_decode`, compiled for a kind of sampler."""
         if sampler.graph_key not in self.graphs:
             # Reading a prompt is a few large matrix products, which XLA does not make faster.
             prefill = Compiled(functools.partial(self._prefill, sampler), self.variables, jit_compile=False)
@@ -187,5 +188,5 @@ def _extend(sampler, progress, logits, request):
 
 
 def _until_end(tokens, end):
-    """The tokens of each row before its end token, as lists."""
+    """Cuts each row before its end token. Returns lists."""
     return [row[: row.index(end)] if end in row else row for row in tokens.tolist()]

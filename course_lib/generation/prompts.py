@@ -1,4 +1,4 @@
-"""Prompts become rows of token ids, and new token ids, as they come, become text.
+"""Turns prompts into rows of token ids, and new token ids into text as they arrive.
 
 Shapes: B batch, T length, V vocabulary.
 """
@@ -15,21 +15,21 @@ def read_prompts(prompts, tokenizer, vocabulary_size, max_length, max_new_tokens
     """Turns prompts into token ids, and checks them before any work begins.
 
     Args:
-        prompts: a string, or a sequence of token ids; or several of these in a list, a tuple or an array of NumPy,
-            pandas or the backend. Strings may be bytes in UTF-8.
-        tokenizer: encodes strings. None if there is none.
+        prompts: a string or a sequence of token ids; or several of either in a list, a tuple, or an array of NumPy,
+            pandas or the backend. Strings may also be bytes in UTF-8.
+        tokenizer: the tokenizer that encodes strings, or None.
         vocabulary_size: V.
-        max_length: how many tokens a prompt and its new tokens may have together.
-        max_new_tokens: how many new tokens there may be.
-        if_empty: advice for an empty prompt, a sentence that is added to the error.
+        max_length: highest number of tokens of a prompt and its continuation together.
+        max_new_tokens: highest number of new tokens.
+        if_empty: a sentence of advice, which is added to the error about an empty prompt.
 
     Returns:
         A list of B lists of integers; whether the prompts were strings; and whether there was a single prompt.
 
     Raises:
-        ValueError: if there is no prompt, or one is empty, too long or of another type; if strings and token ids are
-            mixed, a token id is outside the vocabulary, or there is no tokenizer for strings; or if `max_new_tokens` is
-            not an integer of 1 or more.
+        ValueError: if there is no prompt, or one is empty, too long or of an unsupported type; if strings and token ids
+            are mixed, a token id is outside the vocabulary, or there is no tokenizer for strings; or if
+            `max_new_tokens` is not an integer of 1 or more.
     """
     if not isinstance(max_new_tokens, numbers.Integral) or max_new_tokens < 1:
         raise ValueError(f"Expected max_new_tokens to be an integer of 1 or more; got {max_new_tokens!r}.")
@@ -70,17 +70,17 @@ def _is_number(x):
 
 
 def read_seed(seed):
-    """Reads the seed of a generation.
+    """Checks the seed of a generation, or draws one.
 
     Args:
-        seed: an integer of 0 or more. If it is None, NumPy's global generator draws one, so
+        seed: an integer of 0 or more. With None, NumPy's global generator draws the seed, so
             `keras.utils.set_random_seed` and `course_lib.reproducible` make it reproducible.
 
     Returns:
         An integer.
 
     Raises:
-        ValueError: if it is not an integer, or negative.
+        ValueError: if the seed is negative or not an integer.
     """
     seed = int(np.random.randint(2**31)) if seed is None else seed
     if not isinstance(seed, numbers.Integral) or seed < 0:
@@ -93,7 +93,7 @@ def pad_rows(rows, max_length):
 
     Args:
         rows: B lists of integers.
-        max_length: T is not above it.
+        max_length: highest T.
 
     Returns:
         A dict of int32 arrays (B, T): `token_ids`, and `padding_mask` (1 = a real token).
@@ -103,7 +103,7 @@ def pad_rows(rows, max_length):
 
 
 def is_seen(rows, vocabulary_size):
-    """Marks the tokens that each text has.
+    """Marks the tokens that occur in each text.
 
     Args:
         rows: B lists of integers.
@@ -119,11 +119,11 @@ def is_seen(rows, vocabulary_size):
 
 
 class GrowingText:
-    """The text of tokens that come one by one: it ends before a stop string, and shows only whole characters.
+    """A text whose tokens arrive one by one. It ends before a stop string, and shows only whole characters.
 
     Args:
         decode: a function from a list of token ids to their text.
-        stop: strings. The text ends before the one that is complete first.
+        stop: strings. The text ends before the first one that is complete.
 
     Attributes:
         text: the text so far.
@@ -136,7 +136,7 @@ class GrowingText:
         self.text, self.is_stopped, self.shown = "", False, 0
 
     def update(self, ids):
-        """Decodes the text again, unless it has met a stop string.
+        """Decodes the text again, unless a stop string has already ended it.
 
         Args:
             ids: all token ids so far.
@@ -146,23 +146,23 @@ class GrowingText:
         self.text = self.decode(ids)
         found = [(self.text.index(stop) + len(stop), len(stop)) for stop in self.stop if stop in self.text]
         if found:
-            end, length = min(found, key=lambda pair: (pair[0], -pair[1]))  # the longer one, if two end together
+            end, length = min(found, key=lambda pair: (pair[0], -pair[1]))  # the longer one if both end together
             self.text, self.is_stopped = self.text[: end - length], True
 
     def new(self, is_last=False):
-        """Returns the text that no later token can change, and that was not returned before.
+        """Returns the part of the text that no later token can change and that was not returned before.
 
-        It holds back a character whose last byte is missing, and anything that may be the start of a stop string.
+        It holds back an incomplete character, and anything that may be the start of a stop string.
 
         Args:
-            is_last: whether no more tokens follow. Then nothing is held back.
+            is_last: whether this is the end of the text. Then nothing is held back.
 
         Returns:
             A string.
         """
         settled = self.text
         if not (is_last or self.is_stopped):
-            settled = settled.rstrip("\ufffd")  # which `decode` writes for part of a character
+            settled = settled.rstrip("\ufffd")  # `decode` writes it for an incomplete character
             starts = (stop[:length] for stop in self.stop for length in range(1, len(stop)))
             held_back = max((len(start) for start in starts if settled.endswith(start)), default=0)
             settled = settled[: len(settled) - held_back]
@@ -170,10 +170,11 @@ class GrowingText:
         return piece
 
     def stream(self, runs):
-        """Yields the text in pieces, none of them empty.
+        """Yields the text in pieces, none of which is empty.
 
         Args:
-            runs: yields lists with one list of token ids, all so far, as `Generator.run` does for one text.
+            runs: an iterator, as `Generator.run` returns it for one text. Each item is a list that holds one list: all
+                token ids so far.
 
         Yields:
             Strings.

@@ -17,9 +17,10 @@ def distribution(logits, temperature=1.0, top_k=None, top_p=None, min_p=None):
 
     The cuts are applied one after the other, and the remaining probabilities are scaled to sum to one. `top_k` keeps
     the k most likely tokens (Fan et al., 2018, https://arxiv.org/abs/1805.04833, section 5.4). `top_p` keeps the
-    smallest number of tokens whose probabilities sum to p (Holtzman et al., 2020, https://arxiv.org/abs/1904.09751,
-    section 3.1). `min_p` keeps the tokens with at least p times the probability of the most likely one (Nguyen et al.,
-    2024, https://arxiv.org/abs/2407.01082, section 3). Tokens that tie with the least likely kept one are kept too.
+    smallest number of tokens whose probabilities sum to at least p (Holtzman et al., 2020,
+    https://arxiv.org/abs/1904.09751, section 3.1). `min_p` keeps the tokens with at least p times the probability of
+    the most likely one (Nguyen et al., 2024, https://arxiv.org/abs/2407.01082, section 3). Tokens that tie with the
+    least likely token kept are kept too.
 
     Args:
         logits: floats (..., V).
@@ -43,10 +44,10 @@ def distribution(logits, temperature=1.0, top_k=None, top_p=None, min_p=None):
 
 
 def penalize(logits, seen, penalty):
-    """Makes the tokens that a text already has less likely: divides their logits above 0, multiplies the others.
+    """Makes the tokens that a text already has less likely: divides positive logits, and multiplies the others.
 
     Keskar et al. (2019, https://arxiv.org/abs/1909.05858, section 4.1) divide all of them, which would make a token
-    with a logit below 0 more likely.
+    with a negative logit more likely.
 
     Args:
         logits: floats (..., V).
@@ -61,7 +62,7 @@ def penalize(logits, seen, penalty):
 
 @dataclasses.dataclass(frozen=True)
 class Greedy(Strategy, fields_are_arguments=True):
-    """Chooses the most likely token, and the first of them if several tie.
+    """Chooses the most likely token. If several tie, it takes the first of them.
 
     Args:
         repetition_penalty: as in `penalize`, or None.
@@ -94,14 +95,14 @@ class Greedy(Strategy, fields_are_arguments=True):
 
 @dataclasses.dataclass(frozen=True)
 class Sampler(Strategy, fields_are_arguments=True):
-    """Draws the token at random from the model's distribution, as `distribution` cuts it.
+    """Draws the next token at random from the model's distribution, after the cuts of `distribution`.
 
     To write your own sampler, subclass this class or `Greedy`, and override `choose`.
 
     Args:
         temperature: divides the logits.
         top_k: keep the k most likely tokens, or None.
-        top_p: keep the fewest tokens with this much probability, or None.
+        top_p: keep the fewest tokens whose probabilities sum to at least this, or None.
         min_p: keep the tokens with at least this fraction of the highest probability, or None.
         repetition_penalty: as in `penalize`, or None.
 
@@ -137,7 +138,7 @@ class Sampler(Strategy, fields_are_arguments=True):
 
         Args:
             logits: floats (..., V).
-            seen: booleans (..., V), true for the tokens that the text has, read only for a repetition penalty.
+            seen: booleans (..., V), true for the tokens that the text has. Read only for a repetition penalty.
 
         Returns:
             float32 (..., V). Each row sums to one.
@@ -172,7 +173,7 @@ class TopK(Sampler, fields_are_arguments=True):
     """Draws from the k most likely tokens.
 
     Args:
-        k: how many.
+        k: number of tokens to draw from.
         **kwargs: arguments of `Sampler`.
     """
 
@@ -181,10 +182,10 @@ class TopK(Sampler, fields_are_arguments=True):
 
 
 class TopP(Sampler, fields_are_arguments=True):
-    """Draws from the fewest tokens whose probabilities sum to p: nucleus sampling.
+    """Draws from the fewest tokens whose probabilities sum to at least p (nucleus sampling).
 
     Args:
-        p: their sum.
+        p: the sum that they have to reach.
         **kwargs: arguments of `Sampler`.
     """
 
@@ -221,7 +222,7 @@ def read_sampler(sampler=None, temperature=None):
         sampler: a name: "greedy", "random", "top_k" (50), "top_p" (0.9), "min_p" (0.1) or "beam" (4 beams); or an
             instance of `Greedy`, `Sampler`, one of their subclasses, or `BeamSearch`. Defaults to `Greedy()`, and with
             a temperature to `Sampler()`.
-        temperature: replaces the sampler's. A sampler of your own is then compiled at every call, since it is a copy.
+        temperature: replaces the sampler's. This makes a copy, so a sampler of your own is compiled anew at each call.
 
     Returns:
         An instance.
@@ -251,9 +252,9 @@ def read_sampler(sampler=None, temperature=None):
 
 
 def _keep_highest(logits, weights, enough):
-    """Keeps the fewest highest logits whose weights sum to enough; the highest logit has to be 0.
+    """Keeps the fewest highest logits whose weights sum to at least `enough`. The highest logit must be 0.
 
-    It finds the threshold by bisection, since XLA on a CPU needs longer to sort a vocabulary than for a step of GPT-2.
+    It finds the threshold by bisection: on a CPU, XLA takes longer to sort a vocabulary than to run a step of GPT-2.
     """
 
     def halve(_, bounds):

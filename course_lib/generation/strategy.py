@@ -1,4 +1,4 @@
-"""What the generation loop asks of a sampler or of a beam search: to extend every text by one token.
+"""What the generation loop requires of a sampler or a beam search: it must extend every text by one token.
 
 Shapes: B batch, V vocabulary, S slots for new tokens.
 """
@@ -13,16 +13,16 @@ from keras import ops
 class Strategy:
     """Base class of `Greedy`, `Sampler` and `BeamSearch`.
 
-    The loop is compiled. The fields of the library's own strategies are arguments of the compiled loop, so another
-    temperature compiles nothing new. The attributes of a subclass of yours are constants of the compiled loop. It is
-    compiled once per instance, so make one instance and keep it; later changes of its attributes have no effect.
+    The loop is compiled. The fields of the library's own strategies are arguments of the compiled loop, so changing the
+    temperature does not compile it again. In your own subclass, attributes are constants of the compiled loop. It is
+    compiled once per instance, so make one instance and keep it; later changes to its attributes have no effect.
 
     Args:
-        fields_are_arguments: of the class statement: whether the fields of this dataclass are arguments of the compiled
-            loop, as float32 scalars. A subclass has to say so again.
+        fields_are_arguments: argument of the class statement: whether the fields of this dataclass are arguments of the
+            compiled loop, as float32 scalars. It is not inherited, so each subclass has to set it again.
 
     Attributes:
-        can_stream: whether a chosen token stays, so that a text can be shown while it grows.
+        can_stream: whether a chosen token is final, so that a text can be shown while it grows.
     """
 
     can_stream = True
@@ -32,15 +32,15 @@ class Strategy:
         cls._fields_are_arguments = fields_are_arguments
 
     def choose(self, logits, uniform, seen):
-        """Chooses the next token of each text. This is the method to override in a subclass of yours.
+        """Chooses the next token of each text. Override this method in your own subclass.
 
         It is compiled, so it has to be written in `keras.ops`.
 
         Args:
             logits: float32 (B, V).
             uniform: float32 (B, 1), random numbers drawn evenly from [0, 1), new ones at each step.
-            seen: booleans (B, V), true for the tokens that a text has already, its prompt included; None if nobody
-                knows them.
+            seen: booleans (B, V), true for the tokens that a text already has, its prompt included; None if they were
+                not recorded.
 
         Returns:
             int32 (B,).
@@ -49,7 +49,7 @@ class Strategy:
 
     @property
     def settings(self):
-        """The arguments of the compiled loop: a dict of float32 scalars, without those that are None."""
+        """Arguments of the compiled loop: a dict of float32 scalars. Fields that are None are left out."""
         if not self._fields_are_arguments:
             return {}
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -57,22 +57,22 @@ class Strategy:
 
     @property
     def graph_key(self):
-        """What one compiled loop serves: a class with the same fields set, or one instance of a subclass of yours."""
+        """Key of a compiled loop: the class and the fields that are set; for your own subclass, the instance."""
         return (type(self), *self.settings) if self._fields_are_arguments else (id(self),)
 
     @property
     def needs_seen(self):
-        """Whether `choose` needs to know the tokens of a text. A subclass of yours may, so it always gets them."""
+        """Whether `choose` needs the tokens of a text. Your own subclass may need them, so it always gets them."""
         return "repetition_penalty" in self.settings or not self._fields_are_arguments
 
     def bind(self, settings):
-        """Replaces fields without checking them: in the compiled loop they are tensors.
+        """Replaces fields without checking them, since they are tensors in the compiled loop.
 
         Args:
             settings: a dict of fields.
 
         Returns:
-            A copy with these fields.
+            A copy with these fields; this instance itself if there are none.
         """
         bound = copy.copy(self) if settings else self
         for name, value in settings.items():
@@ -126,7 +126,7 @@ class Strategy:
         }
 
     def new_tokens(self, progress):
-        """Returns the new tokens so far, an int32 array (B, step), with anything after an end token.
+        """Returns the new tokens so far, an int32 array (B, step), including anything after an end token.
 
         Args:
             progress: as in `start`.

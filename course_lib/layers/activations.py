@@ -1,4 +1,4 @@
-"""Activations by name: those of Keras, and two that published checkpoints use and Keras does not name."""
+"""Activations by name: those of Keras, and two that published checkpoints use but Keras has no name for."""
 
 import keras
 from keras import ops
@@ -6,7 +6,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("course_lib")
 def gelu_approximate(x):
-    """Computes GELU with the tanh in place of the error function (Hendrycks & Gimpel, 2016).
+    """Computes GELU with tanh instead of the error function (Hendrycks & Gimpel, 2016).
 
     https://arxiv.org/abs/1606.08415, section 2.
 
@@ -36,8 +36,8 @@ def activation_function(identifier):
     """Finds an activation by its name.
 
     Args:
-        identifier: a name that `keras.activations.get` knows, "gelu_approximate" or "quick_gelu"; or a function, or the
-            config of one.
+        identifier: a name that `keras.activations.get` knows, or "gelu_approximate" or "quick_gelu"; or a function, or
+            its config.
 
     Returns:
         The function.

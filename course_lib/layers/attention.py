@@ -16,7 +16,7 @@ from course_lib.validation import check_heads
 def attention_weights(query, key, mask=None, scale=None):
     r"""Computes how much each query attends to each key: $\mathrm{softmax}(QK^\top/\sqrt{H})$, from equation 1.
 
-    The softmax is taken in float32 at least. A query that may attend to nothing has weights of zero.
+    The softmax is computed in float32 or wider. A query that may attend to nothing gets weights of zero.
 
     Args:
         query: floats (..., T, H).
@@ -41,7 +41,7 @@ def attention_weights(query, key, mask=None, scale=None):
         scores = ops.where(mask, scores, -1e30)
     weights = ops.softmax(scores, axis=-1)
     if mask is not None:
-        weights = ops.where(mask, weights, 0.0)  # a row without a single key is uniform after the softmax
+        weights = ops.where(mask, weights, 0.0)  # where no key is allowed, the softmax is uniform
     return ops.cast(weights, query.dtype)
 
 
@@ -65,7 +65,7 @@ def scaled_dot_product_attention(query, key, value, mask=None):
 
 
 def split_heads(x, num_heads):
-    """Cuts the vector of each position into one piece per head: (B, T, N·H) → (B, T, N, H).
+    """Splits the vector of each position into one piece per head: (B, T, N·H) → (B, T, N, H).
 
     Args:
         x: (B, T, N·H).
@@ -78,7 +78,7 @@ def split_heads(x, num_heads):
 
 
 def merge_heads(x):
-    """Joins the pieces again: (B, T, N, H) → (B, T, N·H), the inverse of `split_heads`.
+    """Joins the pieces of all heads again: (B, T, N, H) → (B, T, N·H), the inverse of `split_heads`.
 
     Args:
         x: (B, T, N, H).
@@ -101,22 +101,23 @@ def _swap(x):
 class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
     r"""Multi-head attention, section 3.2.2 of the paper: N heads, each of which attends with its own projections.
 
-    With a query alone it is self-attention. With a query and a value it is cross-attention: keys and values come from
-    the value. Masks mean what they mean in `keras.layers.MultiHeadAttention`. The backend's fused kernel
-    (`keras.ops.dot_product_attention`) is used unless the weights are returned or dropped out.
+    Called with a query alone, it computes self-attention. Called with a query and a value, it computes cross-attention:
+    keys and values come from the value. Masks have the same meaning as in `keras.layers.MultiHeadAttention`. The
+    backend's fused kernel (`keras.ops.dot_product_attention`) is used unless the weights are returned or dropped out,
+    or the dtype is float16 and JAX runs on a CPU.
 
     Args:
         num_heads: N.
         hidden_dim: N·H, the width of all heads together. Defaults to the width D of the query.
         dropout: fraction of the attention weights dropped in training.
         use_bias: whether the four projections have biases.
-        kernel_initializer: of the four projections.
-        output_initializer: of the output projection. Defaults to `kernel_initializer`.
+        kernel_initializer: initializer of the four projections' kernels.
+        output_initializer: initializer of the output projection's kernel. Defaults to `kernel_initializer`.
         scale: factor of the scores. Defaults to $1/\sqrt{H}$.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: when it is built, if `num_heads` does not divide the width.
+        ValueError: when the layer is built, if `num_heads` does not divide the width.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         dense = keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            kernel_initializer=(initializer or self.kernel_initializer).clone(),  # one instance draws the same again
+            kernel_initializer=(initializer or self.kernel_initializer).clone(),  # one instance always draws the same
             dtype=self.dtype_policy,
             name=name,
         )
@@ -173,9 +174,9 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         return dense
 
     def keys_and_values(self, value):
-        """Projects a source to what queries attend to.
+        """Computes the keys and values of a source.
 
-        They do not depend on the query, so a decoding loop computes those of cross-attention once.
+        They do not depend on the query, so a decoding loop computes those of cross-attention only once.
 
         Args:
             value: floats (B, S, D').
@@ -197,29 +198,29 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         return_attention=False,
         training=None,
     ):
-        """Attends.
+        """Computes attention.
 
         Args:
             query: floats (B, T, D).
             value: floats (B, S, D'). Defaults to the query.
-            attention_mask: booleans (T, S), (B, T, S), or (B, N, T, S) with axes of length 1 where it is the same for
-                all; true where attention is allowed.
-            padding_mask: (B, S), nonzero where the value has a real token. Defaults to Keras's implicit mask of the
-                value, such as `keras.layers.Embedding(mask_zero=True)` makes.
-            use_causal_mask: whether no query sees a key at a later position.
+            attention_mask: booleans, true where attention is allowed: (T, S), (B, T, S) or (B, N, T, S). An axis has
+                length 1 if the mask is the same all along it.
+            padding_mask: (B, S), nonzero where the value has a real token. Without a cache, it defaults to the value's
+                implicit Keras mask, such as the one that `keras.layers.Embedding(mask_zero=True)` makes.
+            use_causal_mask: whether to hide keys at later positions from each query.
             cache: pair of keys and values, each (B, S, N, H). With a `position`, the new ones are written there, and
-                attention reads the whole cache, so the mask must exclude slots that are still empty. Without one, the
-                cache is complete (cross-attention in a decoding loop), and it is read as it is.
+                attention reads the whole cache, so the mask must exclude slots that are still empty. Without a
+                `position`, the cache is complete (cross-attention in a decoding loop) and is only read.
             position: slot of the cache at which the query starts, an integer or a scalar tensor.
             return_attention: whether to return the weights.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
-            The output (B, T, D); with `return_attention` also the weights (B, N, T, S); with a cache also the new one.
-            A query that may attend to nothing has weights of zero.
+            The output (B, T, D). With `return_attention`, also the weights (B, N, T, S). With a cache, also the updated
+            cache. A query that may attend to nothing gets weights of zero.
 
         Raises:
-            ValueError: if a mask has another shape or dtype, or the T tokens do not fit into the cache.
+            ValueError: if a mask has the wrong shape or dtype, or the T tokens do not fit into the cache.
         """
         value = query if value is None else value
         queries = split_heads(self.query(query), self.num_heads)  # (B, T, N, H)
@@ -233,16 +234,16 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
 
         mask = mask_of_scores(attention_mask, padding_mask, _scores_shape(queries, keys))
         fused = not (return_attention or (training and self.dropout.rate) or _is_float16_on_a_jax_cpu(queries))
-        is_causal = use_causal_mask and fused and mask is None and cache is None  # the kernel needs no mask for that
+        is_causal = use_causal_mask and fused and mask is None and cache is None  # the kernel then needs no mask
         if use_causal_mask and not is_causal:
             lengths = ops.shape(queries)[1], ops.shape(keys)[1]
             causal = causal_mask(*lengths, 0 if position is None else position)[None, None]  # (1, 1, T, S)
             mask = combine_masks(mask, causal)
         if fused:
-            if mask is not None and keras.backend.backend() == "jax":  # cuDNN's kernel wants a row per query
+            if mask is not None and keras.backend.backend() == "jax":  # cuDNN's kernel needs a row per query
                 mask = ops.logical_and(mask, ops.ones((ops.shape(queries)[1], 1), "bool"))
             outputs = ops.dot_product_attention(queries, keys, values, mask=mask, scale=self.scale, is_causal=is_causal)
-            if mask is not None:  # the kernel averages all values where nothing is allowed
+            if mask is not None:  # where nothing is allowed, the kernel averages all values
                 allowed = ops.any(mask, axis=-1, keepdims=True)  # broadcasts to (B, N, T, 1)
                 outputs = outputs * _swap(ops.cast(allowed, outputs.dtype))
         else:
@@ -268,7 +269,7 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
 
 
 def _write(cache, new, position):
-    """The cache of keys and values with the new ones at a position."""
+    """Writes new keys and values into the cache at a position. Returns the updated cache."""
     slots, length = cache[0].shape[1], new[0].shape[1]
     if isinstance(position, int) and isinstance(length, int) and position + length > slots:
         raise ValueError(f"Expected {length} tokens at position {position} within the cache's {slots} slots.")
@@ -276,7 +277,7 @@ def _write(cache, new, position):
 
 
 def _is_float16_on_a_jax_cpu(x):
-    """JAX has no such kernel: "The precision 'F16_F16_F32' is not supported by dot_general on CPU"."""
+    """Tells whether JAX lacks the kernel: "The precision 'F16_F16_F32' is not supported by dot_general on CPU"."""
     if keras.backend.backend() != "jax" or keras.backend.standardize_dtype(x.dtype) != "float16":
         return False
     import jax

@@ -15,9 +15,9 @@ class FeedForward(KeepsQuantization, keras.layers.Layer):
 
     Args:
         intermediate_dim: width between the two layers.
-        activation: f, as `activation_function` takes it.
-        kernel_initializer: of both layers.
-        output_initializer: of the second layer. Defaults to `kernel_initializer`.
+        activation: f, in any form that `activation_function` takes.
+        kernel_initializer: initializer of both kernels.
+        output_initializer: initializer of the second layer's kernel. Defaults to `kernel_initializer`.
         **kwargs: arguments of `keras.layers.Layer`.
     """
 
@@ -58,7 +58,7 @@ class FeedForward(KeepsQuantization, keras.layers.Layer):
         self.output_projection.build((*input_shape[:-1], self.intermediate_dim))
 
     def call(self, x):
-        """Transforms every position by itself.
+        """Applies both layers to each position separately.
 
         Args:
             x: floats (B, T, D).

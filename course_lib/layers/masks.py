@@ -1,4 +1,4 @@
-"""Masks of attention: which keys a query may attend to. They are boolean, true where attention is allowed.
+"""Attention masks: which keys each query may attend to. They are boolean, true where attention is allowed.
 
 Shapes: B batch, T target (query) length, S source (key) length, N heads.
 """
@@ -8,15 +8,15 @@ from keras import ops
 
 
 def causal_mask(target_length, source_length=None, position=None):
-    """Makes the mask under which no position sees a later one.
+    """Makes the mask that hides later positions from each position.
 
-    Target position t stands at source position `position` + t. By default the last target meets the last source, as
-    when the newest tokens of a sequence query everything so far.
+    Target position t corresponds to source position `position` + t. By default the last target position corresponds to
+    the last source position, as when the newest tokens of a sequence attend to everything so far.
 
     Args:
         target_length: T.
         source_length: S. Defaults to T.
-        position: source position of the first target, an integer or a scalar tensor. Defaults to S - T.
+        position: source position of target position 0, an integer or a scalar tensor. Defaults to S - T.
 
     Returns:
         Booleans (T, S).
@@ -27,7 +27,7 @@ def causal_mask(target_length, source_length=None, position=None):
 
 
 def padding_mask(is_token):
-    """Makes the mask under which padding is not attended to.
+    """Makes the mask that hides padding.
 
     Args:
         is_token: (B, S), nonzero where a row has a real token: the `padding_mask` that tokenizers return.
@@ -44,7 +44,7 @@ def padding_mask(is_token):
 
 
 def combine_masks(*masks):
-    """Makes the mask that allows what every mask allows.
+    """Combines masks: the result allows only what every mask allows.
 
     Args:
         *masks: booleans that broadcast together, or None for "everything is allowed".
@@ -73,16 +73,16 @@ def mask_of_scores(attention_mask, padding_mask, shape):
     """Combines the masks that `MultiHeadAttention` takes into one that broadcasts to the scores.
 
     Args:
-        attention_mask: booleans (T, S), (B, T, S) or (B, N, T, S), as `keras.layers.MultiHeadAttention` reads them, or
-            None. Axes may have length 1.
+        attention_mask: booleans (T, S), (B, T, S) or (B, N, T, S), with the same meaning as in
+            `keras.layers.MultiHeadAttention`, or None. Axes may have length 1.
         padding_mask: (B, S), nonzero where the source has a real token, or None.
-        shape: (B, N, T, S), with None where a size is not known yet.
+        shape: (B, N, T, S), the shape of the scores, with None for sizes that are not known yet.
 
     Returns:
         Booleans with four axes, or None.
 
     Raises:
-        ValueError: if a mask has another shape, or `attention_mask` is not boolean.
+        ValueError: if a mask has the wrong shape, or `attention_mask` is not boolean.
     """
     if attention_mask is not None:
         attention_mask = _boolean(attention_mask)
@@ -92,7 +92,7 @@ def mask_of_scores(attention_mask, padding_mask, shape):
                 f"Expected an attention_mask (T, S), (B, T, S) or (B, N, T, S) for scores of shape {shape}; got shape "
                 f"{axes}. A mask (B, S) that is nonzero at real tokens is a padding_mask."
             )
-        while len(attention_mask.shape) < 4:  # the axis of the heads, and that of the batch
+        while len(attention_mask.shape) < 4:  # adds the axis of the heads, then that of the batch
             attention_mask = ops.expand_dims(attention_mask, -3)
     if padding_mask is None:
         return attention_mask

@@ -1,4 +1,4 @@
-"""Positions: a vector per position, learned or made of sines, is added to the embedding of the token that stands there.
+"""Position embeddings: each position has a vector, learned or made of sines, that is added to its token's embedding.
 
 Shapes: B batch, T length, S slots of a cache, D model width.
 """
@@ -8,15 +8,15 @@ from keras import ops
 
 
 def token_positions(padding_mask, length, position=0):
-    """Counts, for each token, how many real tokens of its row come before it, so that padding changes no position.
+    """Numbers the real tokens of each row 0, 1, 2, …, so that padding does not shift any position.
 
     Args:
         padding_mask: (B, S), nonzero where a row has a real token.
-        length: T, how many positions are wanted.
-        position: slot at which they start, an integer or a scalar tensor.
+        length: T, the number of positions to return.
+        position: slot of the first of them, an integer or a scalar tensor.
 
     Returns:
-        int32 (B, T); 0 at padding before the first token.
+        int32 (B, T). Padding before the first token gets position 0.
     """
     counted = ops.maximum(ops.cumsum(ops.cast(padding_mask, "int32"), axis=1) - 1, 0)  # (B, S)
     return ops.take(counted, ops.arange(length) + position, axis=1)
@@ -27,8 +27,8 @@ class PositionEmbedding(keras.layers.Layer):
     """Adds one learned vector per position, as BERT and GPT-2 do.
 
     Args:
-        max_sequence_length: how many positions have a vector.
-        embeddings_initializer: of the vectors.
+        max_sequence_length: number of positions that have a vector.
+        embeddings_initializer: initializer of the vectors.
         **kwargs: arguments of `keras.layers.Layer`.
     """
 
@@ -64,7 +64,7 @@ class PositionEmbedding(keras.layers.Layer):
             ValueError: if T exceeds `max_sequence_length`.
         """
         length = x.shape[1]
-        if isinstance(length, int) and length > self.max_sequence_length:  # a symbol on JAX where it is unknown
+        if isinstance(length, int) and length > self.max_sequence_length:  # on JAX, an unknown length is a symbol
             raise ValueError(
                 f"Expected at most {self.max_sequence_length} tokens per row, as many as there are positions; got "
                 f"{length}. Tokenize with max_length={self.max_sequence_length} to cut longer texts."
@@ -114,7 +114,7 @@ class SinePositionEncoding(keras.layers.Layer):
             ValueError: if D is odd, since sines and cosines come in pairs.
         """
         if input_shape[-1] % 2:
-            raise ValueError(f"Expected an even width D, a sine and a cosine each; got {input_shape[-1]}.")
+            raise ValueError(f"Expected an even width D, for pairs of sines and cosines; got {input_shape[-1]}.")
 
     def call(self, x, positions=None):
         """Adds the encodings.

@@ -1,4 +1,4 @@
-"""Saving of layers and models in which some layers are quantized."""
+"""Saves and loads layers and models in which some layers are quantized."""
 
 import keras
 
@@ -6,8 +6,8 @@ import keras
 class KeepsQuantization:
     """Makes a layer or a model remember, when Keras saves it, which of the layers inside it are quantized.
 
-    Keras asks only the outermost layer for its config, so it would build the layers inside anew in full precision, and
-    then find no place for the quantized weights. List this class before `keras.layers.Layer` or `keras.Model`.
+    Keras asks only the outermost layer for its config. It would rebuild the layers inside in full precision, and then
+    have no place for the quantized weights. List this class before `keras.layers.Layer` or `keras.Model`.
     """
 
     def get_build_config(self):
@@ -20,7 +20,7 @@ class KeepsQuantization:
         return (super().get_build_config() or {}) | ({"quantized": quantized} if quantized else {})
 
     def build_from_config(self, config):
-        """Creates the weights, those of quantized layers included. Keras calls this when it loads.
+        """Creates the weights, including those of quantized layers. Keras calls this when it loads.
 
         Args:
             config: from `get_build_config`.
@@ -34,7 +34,7 @@ class KeepsQuantization:
                 layer.quantize(mode, config=keras.saving.deserialize_keras_object(settings))
 
     def _layers_by_path(self):
-        """Lists the layers inside, with their paths below this one."""
+        """Yields the path of each layer inside, relative to this one, and the layer."""
         for layer in self._flatten_layers(include_self=False):
             if layer.path:
                 yield layer.path.removeprefix(f"{self.path or self.name}/"), layer

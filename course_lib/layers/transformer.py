@@ -1,7 +1,7 @@
-"""The Transformer's block, and stacks of it (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3).
+"""The Transformer block, and stacks of it (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3).
 
-One block and one stack serve them all. BERT's encoder is the stack as it is; GPT-2 is the same stack under a causal
-mask; the decoder of a translator is that with cross-attention in each block.
+The Transformers of this course share one block and one stack. BERT's encoder is the plain stack. GPT-2 adds a causal
+mask. The decoder of a translator also has cross-attention in each block.
 
 Shapes: B batch, T target length, S source length, N heads, H width of one head, D model width.
 """
@@ -15,22 +15,22 @@ from course_lib.layers.quantization import KeepsQuantization
 
 @keras.saving.register_keras_serializable("course_lib")
 class TransformerBlock(KeepsQuantization, keras.layers.Layer):
-    """Applies self-attention, cross-attention if asked for, and feed-forward, each inside a residual connection.
+    """Applies self-attention, optional cross-attention, and a feed-forward layer, each with a residual connection.
 
     The paper and BERT normalise after the sum, `norm(x + sublayer(x))`. GPT-2 and most models since normalise before
     the sublayer, `x + sublayer(norm(x))` (Xiong et al., 2020, https://arxiv.org/abs/2002.04745).
 
     Args:
-        num_heads: N, of each attention.
+        num_heads: N, in each attention layer.
         intermediate_dim: width inside the feed-forward layer.
         cross_attention: whether the block also attends to a source (section 3.2.3 of the paper).
-        activation: inside the feed-forward layer, as `activation_function` takes it.
+        activation: activation of the feed-forward layer, in any form that `activation_function` takes.
         dropout: fraction of each sublayer's output dropped in training.
         attention_dropout: fraction of the attention weights dropped in training.
         norm_first: whether to normalise before the sublayers.
         layer_norm_epsilon: added to the variance in the norms.
-        kernel_initializer: of all dense layers.
-        output_initializer: of the dense layers whose output is added to x. Defaults to `kernel_initializer`.
+        kernel_initializer: initializer of all dense kernels.
+        output_initializer: that of the dense kernels whose output is added to x. Defaults to `kernel_initializer`.
         attention_scale: factor of the scores. Defaults to 1/√H.
         **kwargs: arguments of `keras.layers.Layer`.
     """
@@ -113,20 +113,20 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
 
         Args:
             x: floats (B, T, D).
-            source: floats (B, S, D'), what cross-attention attends to. It is not read where there is a cache.
-            attention_mask: of self-attention, as `MultiHeadAttention` takes it.
-            padding_mask: (B, T), nonzero where x has a real token; with a cache (B, slots), nonzero where that has one.
-            use_causal_mask: whether no position sees a later one.
+            source: floats (B, S, D'), what cross-attention attends to. Not read if there is a cache.
+            attention_mask: mask of self-attention, in any form that `MultiHeadAttention` takes.
+            padding_mask: (B, T), nonzero where x has a real token; with a cache, (B, slots), nonzero where it has one.
+            use_causal_mask: whether to hide later positions from each position.
             source_padding_mask: (B, S), nonzero where the source has a real token.
-            cache: keys and values of earlier positions, a pair (B, slots, N, H), as in `MultiHeadAttention`; with
-                cross-attention two such pairs, the second from `cross_attention.keys_and_values(source)`.
+            cache: pair of keys and values of earlier positions, each (B, slots, N, H), as in `MultiHeadAttention`. With
+                cross-attention, two such pairs; the second comes from `cross_attention.keys_and_values(source)`.
             position: slot of the cache at which x starts.
             return_attention: whether to return the attention weights.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
-            Floats (B, T, D). With `return_attention` also the weights (B, N, T, T), or (B, N, T, slots) with a cache,
-            and those of cross-attention (B, N, T, S) if there is any. With a cache, at last, the new one.
+            Floats (B, T, D). With `return_attention`, also the weights (B, N, T, T), or (B, N, T, slots) with a cache,
+            and, if the block has cross-attention, its weights (B, N, T, S). With a cache, the updated cache comes last.
         """
         own_cache, source_cache = cache if cache and self.cross_attention else (cache, None)
         common = {"return_attention": return_attention, "training": training}
@@ -148,7 +148,7 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
         return (x, *extras) if extras else x
 
     def _residual(self, x, sublayer, norm, training):
-        """Adds to x what a sublayer makes of it. Returns a list: the sum, and what else the sublayer returned."""
+        """Applies a sublayer, its norm and the residual sum. Returns a list: the result, then the other outputs."""
         change = sublayer(norm(x) if self.norm_first else x)
         change, *extras = change if isinstance(change, tuple) else (change,)
         x = x + self.dropout(change, training=training)
@@ -174,25 +174,25 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("course_lib")
 class TransformerStack(KeepsQuantization, keras.layers.Layer):
-    """Applies `num_layers` blocks one after another. If they normalise first, one more norm follows the last.
+    """Applies `num_layers` blocks one after another. With `norm_first`, one more norm follows the last block.
 
     Args:
-        num_layers: how many blocks.
+        num_layers: number of blocks.
         num_heads: N.
         intermediate_dim: width inside the feed-forward layers.
         cross_attention: whether each block also attends to a source.
-        activation: inside the feed-forward layers, as `activation_function` takes it.
+        activation: activation of the feed-forward layers, in any form that `activation_function` takes.
         dropout: fraction of each sublayer's output dropped in training.
         attention_dropout: fraction of the attention weights dropped in training.
         norm_first: whether to normalise before the sublayers.
         layer_norm_epsilon: added to the variance in the norms.
-        kernel_initializer: of all dense layers.
-        output_initializer: of the dense layers whose output is added to x. Defaults to `kernel_initializer`.
+        kernel_initializer: initializer of all dense kernels.
+        output_initializer: that of the dense kernels whose output is added to x. Defaults to `kernel_initializer`.
         attention_scale: factor of the scores, or a list with one factor per block. Defaults to 1/√H.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: if there is no block, or a list of scales does not have one per block.
+        ValueError: if `num_layers` is below 1, or a list of scales does not have one per block.
     """
 
     def __init__(
@@ -285,21 +285,21 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
 
         Args:
             x: floats (B, T, D).
-            source: floats (B, S, D'), what cross-attention attends to. It is not read where there is a cache.
-            attention_mask: of self-attention, as `MultiHeadAttention` takes it.
-            padding_mask: (B, T), nonzero where x has a real token; with a cache (B, slots), nonzero where that has one.
-            use_causal_mask: whether no position sees a later one.
+            source: floats (B, S, D'), what cross-attention attends to. Not read if there is a cache.
+            attention_mask: mask of self-attention, in any form that `MultiHeadAttention` takes.
+            padding_mask: (B, T), nonzero where x has a real token; with a cache, (B, slots), nonzero where it has one.
+            use_causal_mask: whether to hide later positions from each position.
             source_padding_mask: (B, S), nonzero where the source has a real token.
             cache: a tuple with one cache per block, as `TransformerBlock` takes it.
             position: slot of the cache at which x starts, an integer or a scalar tensor.
             return_hidden_states: whether to return `hidden_states`.
             return_attention: whether to return `attention` and, with cross-attention, `cross_attention`.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
-            A dict with `sequence_output` (B, T, D). On request `hidden_states`, a tuple of x and each block's output,
-            and `attention` and `cross_attention`, tuples of each block's weights (B, N, T, T) and (B, N, T, S). With a
-            cache, `cache`, the new one.
+            A dict with `sequence_output` (B, T, D). On request, also `hidden_states`, a tuple of x and each block's
+            output, and `attention` and `cross_attention`, tuples of each block's weights (B, N, T, T) and (B, N, T, S).
+            With a cache, also `cache`, the updated one.
         """
         hidden_states, extras = [x], []
         for index, block in enumerate(self.blocks):
@@ -338,11 +338,11 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
         return {"sequence_output": x_shape}
 
     def compute_output_spec(self, *args, **kwargs):
-        """Finds the outputs by tracing `call`, since options add some that `compute_output_shape` does not name.
+        """Finds the outputs by tracing `call`: options add outputs that `compute_output_shape` does not name.
 
         Args:
-            *args: of `call`.
-            **kwargs: of `call`.
+            *args: arguments of `call`.
+            **kwargs: arguments of `call`.
 
         Returns:
             Keras tensors.
@@ -350,7 +350,7 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
         return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
     def compute_mask(self, inputs, previous_mask):
-        """Returns None: the blocks and the norm have passed the mask on to `sequence_output`.
+        """Returns None: the blocks and the norm have already passed the mask on to `sequence_output`.
 
         Args:
             inputs: x.

@@ -30,7 +30,7 @@ class BertConfig:
 
     Args:
         vocabulary_size: V.
-        num_layers: blocks of the encoder.
+        num_layers: number of blocks of the encoder.
         num_heads: N.
         hidden_dim: D.
         intermediate_dim: width inside the feed-forward layers.
@@ -38,12 +38,13 @@ class BertConfig:
         num_segments: number of segments that have an embedding.
         dropout: fraction of the embeddings and of each sublayer's output dropped in training.
         attention_dropout: fraction of the attention weights dropped in training.
-        activation: in the feed-forward layers and the MLM head, as `course_lib.layers.activation_function` takes it.
+        activation: activation of the feed-forward layers and the MLM head, as in
+            `course_lib.layers.activation_function`.
         layer_norm_epsilon: added to the variance in every norm.
         initializer_range: standard deviation of the initial weights.
-        pad_token_id: id with which the tokenizer pads.
-        pooler: whether there is a `pooled_output`, and with it a next-sentence head.
-        tie_embeddings: whether the MLM head projects with the token embeddings themselves.
+        pad_token_id: id of the tokenizer's padding token.
+        pooler: whether the model has a `pooled_output`, and with it a next-sentence head.
+        tie_embeddings: whether the MLM head uses the token embeddings as its output projection.
 
     Raises:
         ValueError: if a size is not a positive integer, a rate is not in [0, 1), `num_heads` does not divide
@@ -76,7 +77,7 @@ class BertConfig:
 
 @keras.saving.register_keras_serializable("course_lib")
 class Bert(Backbone):
-    """The encoder: the sum of token, position and segment embeddings, a norm, and Transformer blocks.
+    """The encoder: the sum of token, position and segment embeddings, then a norm, then Transformer blocks.
 
     Args:
         config: a `BertConfig`.
@@ -151,22 +152,23 @@ class Bert(Backbone):
             self.pooler.build((None, self.config.hidden_dim))
 
     def call(self, inputs, return_hidden_states=False, return_attention=False, training=None):
-        """Encodes.
+        """Encodes texts.
 
         Args:
             inputs: what the tokenizer returns: a dict of integers (B, T) with `token_ids` and, optionally,
-                `segment_ids` (0 by default) and `padding_mask` (1 = a real token; 1 by default). Or the ids alone.
+                `segment_ids` (0 by default) and `padding_mask` (1 = a real token; 1 by default); or the token ids
+                alone.
             return_hidden_states: whether to return `hidden_states`.
             return_attention: whether to return `attention`.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
-            A dict of floats: `sequence_output` (B, T, D) and, where the config has a pooler, `pooled_output` (B, D), a
-            dense layer on the first token. On request `hidden_states`, a tuple of the embeddings and each block's
-            output, each (B, T, D), and `attention`, a tuple of each block's weights (B, N, T, T).
+            A dict of floats: `sequence_output` (B, T, D) and, if the config has a pooler, `pooled_output` (B, D), a
+            dense layer with tanh on the first token. On request, also `hidden_states`, a tuple of the embeddings and
+            each block's output, each (B, T, D), and `attention`, a tuple of each block's weights (B, N, T, T).
 
         Raises:
-            ValueError: if the inputs have other names or shapes, or T exceeds `max_sequence_length`.
+            ValueError: if the inputs have unexpected names or shapes, or T exceeds `max_sequence_length`.
         """
         token_ids, segment_ids, padding_mask = unpack(inputs, *self.input_names[1:])
         segment_ids = ops.zeros_like(token_ids) if segment_ids is None else segment_ids
@@ -196,14 +198,13 @@ class Bert(Backbone):
 
 @keras.saving.register_keras_serializable("course_lib")
 class MaskedLanguageModelHead(KeepsQuantization, keras.layers.Layer):
-    """Scores every token of the vocabulary at each position: a dense layer, a norm, and the embeddings in reverse.
+    """Scores every token of the vocabulary at each position: a dense layer, a norm, and the transposed embeddings.
 
     Args:
         vocabulary_size: V.
-        token_embedding: the `keras.layers.ReversibleEmbedding` of the backbone. Without one, the head has a projection
-            of its own.
-        activation: after the dense layer, as `course_lib.layers.activation_function` takes it.
-        layer_norm_epsilon: added to the variance.
+        token_embedding: the backbone's `keras.layers.ReversibleEmbedding`. Without it, the head has its own projection.
+        activation: activation after the dense layer, as in `course_lib.layers.activation_function`.
+        layer_norm_epsilon: added to the variance in the norm.
         initializer_range: standard deviation of the initial weights.
         **kwargs: arguments of `keras.layers.Layer`.
     """
@@ -242,7 +243,7 @@ class MaskedLanguageModelHead(KeepsQuantization, keras.layers.Layer):
         self.bias = self.add_weight(shape=(self.vocabulary_size,), initializer="zeros", name="bias")
 
     def call(self, x):
-        """Scores.
+        """Scores the vocabulary at each position.
 
         Args:
             x: floats (B, P, D).
@@ -291,7 +292,7 @@ class MaskedLanguageModelHead(KeepsQuantization, keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("course_lib")
 class BertPretrainer(Task):
-    """BERT with the heads of its two objectives, section 3.1 of the paper: masked tokens, and the next sentence.
+    """BERT with heads for its two objectives, section 3.1 of the paper: masked tokens, and next-sentence prediction.
 
     Args:
         backbone: a `Bert`. Without a pooler there is no next-sentence head.
@@ -333,14 +334,13 @@ class BertPretrainer(Task):
         """Scores masked tokens, and whether the second segment follows the first.
 
         Args:
-            inputs: the tokenizer's dict, as for `Bert`. With `mask_positions`, integers (B, P), tokens are scored at
-                these positions only, otherwise at all T.
-            training: whether to drop out.
+            inputs: the tokenizer's dict, as for `Bert`. If it has `mask_positions`, integers (B, P), tokens are scored
+                at these positions only; otherwise at all T.
+            training: whether to apply dropout.
 
         Returns:
-            A dict of floats: `mlm_logits` (B, P, V), or (B, T, V), and, with a pooler, `nsp_logits` (B, 2), whose
-            column 0 stands for "the second segment follows the first" and column 1 for "it does not", as in Google's
-            checkpoints.
+            A dict of floats: `mlm_logits` (B, P, V), or (B, T, V), and, with a pooler, `nsp_logits` (B, 2). As in
+            Google's checkpoints, column 0 means "the second segment follows the first", and column 1 "it does not".
         """
         inputs = dict(inputs) if isinstance(inputs, dict) else {"token_ids": inputs}
         positions = inputs.pop("mask_positions", None)
@@ -354,7 +354,7 @@ class BertPretrainer(Task):
         return outputs
 
     def default_compile(self):
-        """Returns the losses of both objectives, which add up (the paper's appendix A.2), metrics, and AdamW."""
+        """Returns the losses of both objectives, which are summed (appendix A.2 of the paper), metrics, and AdamW."""
         loss = {"mlm_logits": keras.losses.SparseCategoricalCrossentropy(True, reduction="mean_with_sample_weight")}
         metrics = {"mlm_logits": [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), Perplexity()]}
         if self.next_sentence:
@@ -363,23 +363,24 @@ class BertPretrainer(Task):
         return {"optimizer": keras.optimizers.AdamW(1e-4), "loss": loss, "weighted_metrics": metrics}
 
     def examples(self, x, y=None, sample_weight=None, batch_size=None, seed=None):
-        """Turns texts, or pairs of texts, into batches. Every batch of every epoch is masked anew.
+        """Turns texts, or pairs of texts, into batches. Each batch is masked anew in every epoch.
 
         Args:
             x: n strings, or n pairs of strings.
-            y: n integers, 0 if the second text of a pair follows the first, 1 if it does not. Without them, only masked
-                tokens are learned.
-            sample_weight: not taken.
+            y: n integers, 0 if the second text of a pair follows the first, 1 if it does not. Without them, the model
+                learns from masked tokens only.
+            sample_weight: must be None, since every masked token counts the same.
             batch_size: B. Defaults to 32.
-            seed: of the order and the masks, which differ from epoch to epoch. Without one, texts are in the order of
-                their lengths, and masks are drawn with the seed 0.
+            seed: seed for shuffling and masking; both differ in each epoch. Without one, texts are sorted by length,
+                and masks are drawn with the seed 0.
 
         Returns:
             `Examples`, batches of inputs, labels and weights, as `default_compile` needs them. Texts are cut to the
             model's length.
 
         Raises:
-            ValueError: if there is no tokenizer, there are labels of what is no pair, or a text has nothing to mask.
+            ValueError: if there is no tokenizer, sample weights are given, or labels are given to a model without a
+                pooler or are not one per pair of texts. A batch that has nothing to mask raises it when it is drawn.
         """
         self.check_tokenizer()
         if sample_weight is not None:
@@ -387,7 +388,7 @@ class BertPretrainer(Task):
         rows = [x] if isinstance(x, str) else list(x)
         are_pairs = bool(rows) and not isinstance(rows[0], str)
         if y is not None and not (are_pairs and self.next_sentence and len(y) == len(rows)):
-            raise ValueError("Expected labels only for pairs of texts, one each, on a model with a pooler; got others.")
+            raise ValueError("Expected labels only with a pooler and pairs of texts, one label per pair; got others.")
         texts = zip(*rows, strict=True) if are_pairs else [rows]
         inputs = self.tokenizer(*map(as_texts, texts), max_length=self.config.max_sequence_length)
         rate = 0.15

@@ -20,8 +20,8 @@ from course_lib.text.packing import pad
 class CausalLM(Task):
     """The language model on a backbone that reads tokens from left to right, such as `GPT2`.
 
-    A subclass names its `backbone_class`. The backbone has a `token_embedding`, which is the head in reverse, an
-    `empty_cache`, and a `call` with `cache` and `position`.
+    A subclass sets `backbone_class`. The backbone needs a `token_embedding`, whose transpose is the head; an
+    `empty_cache`; and a `call` that takes `cache` and `position`.
 
     Args:
         backbone: the decoder.
@@ -43,7 +43,7 @@ class CausalLM(Task):
 
         Args:
             inputs: the tokenizer's dict, as for the backbone, or the token ids alone.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
             Logits (B, T, V). Those at position t score the token at t + 1.
@@ -54,7 +54,7 @@ class CausalLM(Task):
         """Applies the head.
 
         Args:
-            x: floats (..., D), of `sequence_output`.
+            x: floats (..., D), from `sequence_output`.
 
         Returns:
             Logits (..., V).
@@ -62,7 +62,7 @@ class CausalLM(Task):
         return self.backbone.token_embedding(x, reverse=True)
 
     def default_compile(self):
-        """Returns the loss of the next token (Radford et al., 2018, equation 1), two metrics, and Adam."""
+        """Returns the next-token loss (Radford et al., 2018, equation 1), two metrics, and Adam."""
         return {
             "optimizer": keras.optimizers.Adam(2e-5),
             "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight"),
@@ -72,14 +72,14 @@ class CausalLM(Task):
     def examples(self, x, y=None, sample_weight=None, batch_size=None, seed=None):
         """Turns texts into batches: at each position, the label is the token that follows.
 
-        Every text begins and ends with the end token where the model has one, and is cut to the model's length.
+        If the model has an end token, every text begins and ends with it. Texts are cut to the model's length.
 
         Args:
             x: n strings.
-            y: not taken: a text has its own labels.
+            y: must be None, since the labels are the tokens of the texts themselves.
             sample_weight: floats (n,) for the loss. Defaults to 1.
             batch_size: B. Defaults to 32.
-            seed: of the order, which differs from epoch to epoch. Without one, texts are in the order of their lengths.
+            seed: seed for shuffling; each epoch is shuffled differently. Without one, texts are sorted by length.
 
         Returns:
             `Examples`, batches of `token_ids` and `padding_mask` (B, T), labels (B, T) and weights (B, T).
@@ -113,31 +113,35 @@ class CausalLM(Task):
         ignore_end=False,
         temperature=None,
     ):
-        """Continues texts. Prompts of any lengths share a batch; each gives what it gives alone.
+        """Continues texts. Prompts of any lengths share a batch, and each gets the same result as it would alone.
 
-        The first call for a number of prompts, a length (to the next power of two) and a kind of sampler compiles.
+        The loop is compiled at the first call for each number of prompts, kind of sampler, prompt length (rounded up to
+        a power of two), and cache length (the sum of this length and `max_new_tokens`, rounded up to a multiple of 64).
 
         Args:
             prompts: a string or a list of strings; or token ids, or a list of lists of them.
             max_new_tokens: highest number of new tokens.
             sampler: a name such as "greedy" (the default) or "top_p", a `Sampler` such as `TopP(0.9)`, an instance of
                 your own subclass, or a `BeamSearch`.
-            seed: an integer of 0 or more: prompt i draws as it does alone with `seed` + i. Without one, a seed is drawn
-                from NumPy, which `course_lib.reproducible` decides.
-            stop: a string or several. A text ends before the first of them. They may have any number of tokens.
-            stream: whether to return the pieces of one text as they come.
-            ignore_end: whether a text goes on after the end token.
-            temperature: of the softmax, in place of the sampler's; with no sampler, tokens are drawn with it.
+            seed: an integer of 0 or more. Prompt i draws as it would alone with the seed `seed` + i. With None, NumPy's
+                global generator draws the seed, and `course_lib.reproducible` makes it reproducible.
+            stop: a string or several. A text ends before the first of them that occurs. Each may span any number of
+                tokens.
+            stream: whether to return the pieces of one text as they are generated.
+            ignore_end: whether a text continues after the end token.
+            temperature: softmax temperature, which replaces the sampler's. If there is no sampler, tokens are drawn at
+                random with it.
 
         Returns:
-            The continuation without the prompt: a string, or for a list of prompts a list; for token ids, token ids.
-            With `stream`, an iterator over strings, which together are the continuation.
+            The continuation without the prompt: a string, or a list of strings for a list of prompts. If the prompts
+            are token ids, so are the continuations. With `stream`, an iterator over strings, which together make up the
+            continuation.
 
         Raises:
-            ValueError: if a prompt is empty, has a token id outside the vocabulary, or is too long for the model with
-                `max_new_tokens` more; if `max_new_tokens` is below 1, a string to stop at is empty, or the seed is
-                negative; if several prompts, token ids or beams are to be streamed; or if the model's scores are not
-                finite.
+            ValueError: if a prompt is empty, has a token id outside the vocabulary, or leaves no room for
+                `max_new_tokens` in the model; if `max_new_tokens` is below 1, a stop string is empty or comes with
+                token ids, or the seed is negative; if several prompts, token ids or beams are to be streamed; or if the
+                model's scores are not finite.
 
         Example:
             >>> lm.generate("Once upon a time", max_new_tokens=40, sampler=TopP(0.9, temperature=0.8), seed=0)
@@ -154,12 +158,12 @@ class CausalLM(Task):
         )
         stop = (stop,) if isinstance(stop, str) else tuple(stop)
         if not all(stop) or (stop and not are_texts):
-            raise ValueError(f"Expected strings to stop at, none of them empty, and prompts that are text; got {stop}.")
+            raise ValueError(f"Expected non-empty strings to stop at, and prompts that are text; got {stop}.")
         if stream and not (is_single and are_texts and sampler.can_stream):
             raise ValueError("Expected one prompt, a string, and a sampler without beams for a stream; got others.")
         batch = pad_rows(rows, config.max_sequence_length)
         texts = [GrowingText(self._continuation_of(row), stop) for row in rows] if are_texts else []
-        looks = bool(stop) and sampler.can_stream  # until all beams have ended, another may yet be the best
+        looks = bool(stop) and sampler.can_stream  # until the search is finished, another beam may become the best
         runs = self.generator.run(
             batch,
             round_up(batch["token_ids"].shape[1] + max_new_tokens, 64),  # few different lengths
@@ -184,7 +188,7 @@ class CausalLM(Task):
         return (self.tokenizer or self.config).end_token_id
 
     def _continuation_of(self, prompt):
-        """From new token ids to what they add to the prompt's text."""
+        """Returns a function from new token ids to the text that they add to the prompt."""
         start = len(self.tokenizer.decode(prompt))
         return lambda ids: self.tokenizer.decode(prompt + ids)[start:]
 

@@ -1,4 +1,4 @@
-"""Export of models whose inputs have several axes of unknown length.
+"""Exports models whose inputs have several axes of unknown length.
 
 Shapes: B batch, T length; S length of the sources of a translator.
 """
@@ -10,7 +10,7 @@ def axes_of(name):
     """Names the axes of an input. Inputs that share an axis have the same length there.
 
     Args:
-        name: of the input.
+        name: name of the input.
 
     Returns:
         Two strings.
@@ -21,14 +21,14 @@ def axes_of(name):
 def export_onnx_from_jax(model, filepath, names, verbose=None, opset_version=None):
     """Writes a model as an ONNX file, from JAX.
 
-    Keras's own exporter gives each input an axis of its own length, and then token ids and masks do not fit together.
+    Keras's own exporter gives each input its own length, so token ids and masks would no longer fit together.
 
     Args:
         model: a built model that takes a dict.
         filepath: path of the file.
-        names: of the inputs, integers (B, T) each.
+        names: names of the inputs, each of which is integers (B, T).
         verbose: whether to print where the model went. Defaults to True.
-        opset_version: of ONNX, an integer.
+        opset_version: version of the ONNX operators, an integer.
     """
     import jax
     import jax2onnx

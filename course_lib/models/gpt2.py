@@ -24,7 +24,7 @@ class GPT2Config:
 
     Args:
         vocabulary_size: V.
-        num_layers: blocks of the decoder.
+        num_layers: number of blocks of the decoder.
         num_heads: N.
         hidden_dim: D.
         intermediate_dim: width inside the feed-forward layers. Defaults to 4 D.
@@ -32,12 +32,12 @@ class GPT2Config:
         embedding_dropout: fraction of the embeddings dropped in training.
         dropout: fraction of each sublayer's output dropped in training.
         attention_dropout: fraction of the attention weights dropped in training.
-        activation: in the feed-forward layers, as `course_lib.layers.activation_function` takes it.
+        activation: activation of the feed-forward layers, as in `course_lib.layers.activation_function`.
         layer_norm_epsilon: added to the variance in every norm.
         scale_attention: whether the scores are divided by √H.
         scale_attention_by_layer: whether they are also divided by the number of the layer, counted from 1.
         initializer_range: standard deviation of the initial weights.
-        end_token_id: id of "<|endoftext|>", which stands between texts. Defaults to V - 1; -1 means that there is none.
+        end_token_id: id of "<|endoftext|>", which separates texts. Defaults to V - 1. With -1 there is none.
 
     Raises:
         ValueError: if a size is not a positive integer, a rate is not in [0, 1), `num_heads` does not divide
@@ -73,14 +73,14 @@ class GPT2Config:
 
     @property
     def attention_scales(self):
-        """The factor of each layer's scores, a list."""
+        """List with the factor of the attention scores in each layer."""
         scale = (self.hidden_dim // self.num_heads) ** -0.5 if self.scale_attention else 1.0
         return [scale / (layer + 1 if self.scale_attention_by_layer else 1) for layer in range(self.num_layers)]
 
 
 @keras.saving.register_keras_serializable("course_lib")
 class GPT2(Backbone):
-    """The decoder: the sum of token and position embeddings, and Transformer blocks under a causal mask.
+    """The decoder: the sum of token and position embeddings, then Transformer blocks under a causal mask.
 
     Args:
         config: a `GPT2Config`.
@@ -136,8 +136,8 @@ class GPT2(Backbone):
         """Makes the model that a config describes.
 
         Args:
-            config: what `get_config` returned. That of version 0.1 also says `norm_first`; where it is false, it
-                describes an `OpenAIGPT`, which was a `GPT2` then.
+            config: what `get_config` returned. Configs of version 0.1 also have `norm_first`. If it is false, they
+                describe an `OpenAIGPT`, which was a `GPT2` in that version.
 
         Returns:
             A new model.
@@ -159,7 +159,7 @@ class GPT2(Backbone):
 
         Args:
             batch_size: B.
-            slots: S, the number of positions it has room for.
+            slots: S, the number of positions that fit into it.
 
         Returns:
             A tuple with one pair of keys and values per block, each zeros (B, S, N, H).
@@ -171,7 +171,7 @@ class GPT2(Backbone):
         return tuple((zeros, zeros) for _ in range(config.num_layers))
 
     def call(self, inputs, cache=None, position=0, return_hidden_states=False, return_attention=False, training=None):
-        """Reads tokens. Each sees itself and the tokens before it.
+        """Reads tokens. Each token sees itself and the tokens before it.
 
         Args:
             inputs: what the tokenizer returns: a dict of integers (B, T) with `token_ids` and, optionally,
@@ -181,15 +181,15 @@ class GPT2(Backbone):
             position: slot of the cache at which the T tokens are written, an integer or a scalar tensor.
             return_hidden_states: whether to return `hidden_states`.
             return_attention: whether to return `attention`.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
-            A dict of floats: `sequence_output` (B, T, D). On request `hidden_states`, a tuple of the embeddings and
-            each block's output, each (B, T, D), and `attention`, a tuple of each block's weights (B, N, T, S), where S
-            is T without a cache. With a cache, `cache`, the new one.
+            A dict of floats: `sequence_output` (B, T, D). On request, also `hidden_states`, a tuple of the embeddings
+            and each block's output, each (B, T, D), and `attention`, a tuple of each block's weights (B, N, T, S),
+            where S is T without a cache. With a cache, also `cache`, the updated one.
 
         Raises:
-            ValueError: if the inputs have other names or shapes, or T exceeds `max_sequence_length`.
+            ValueError: if the inputs have unexpected names or shapes, or T exceeds `max_sequence_length`.
         """
         slots = None if cache is None else cache[0][0].shape[1]
         token_ids, padding_mask = unpack(inputs, *self.input_names[1:], slots=slots)
@@ -213,7 +213,7 @@ class GPT2(Backbone):
 
 @keras.saving.register_keras_serializable("course_lib")
 class GPT2CausalLM(CausalLM):
-    """GPT-2 as a language model. Its head is the token embeddings in reverse.
+    """GPT-2 as a language model. Its head is the transpose of the token embeddings.
 
     Args:
         backbone: a `GPT2`.
@@ -232,7 +232,7 @@ class GPT2CausalLM(CausalLM):
         """Makes the model that a config describes.
 
         Args:
-            config: what `get_config` returned, or did in version 0.1, where an `OpenAIGPT` was a `GPT2` too.
+            config: what `get_config` returned, in this version or in 0.1, which saved an `OpenAIGPT` as a `GPT2`.
 
         Returns:
             A new model: an `OpenAIGPTCausalLM` if the backbone is an `OpenAIGPT`.

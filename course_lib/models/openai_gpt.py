@@ -1,4 +1,4 @@
-"""The first GPT (Radford et al., 2018, https://openai.com/index/language-unsupervised/): GPT-2 with the norms after.
+"""The first GPT (Radford et al., 2018, https://openai.com/index/language-unsupervised/): GPT-2, but post-norm.
 
 Shapes: D model width, V vocabulary.
 """
@@ -28,7 +28,7 @@ class OpenAIGPTConfig(GPT2Config):
 
 @keras.saving.register_keras_serializable("course_lib")
 class OpenAIGPT(GPT2):
-    """The decoder of the first GPT, whose norms stand after the sublayers, as in the Transformer's paper.
+    """The decoder of the first GPT. Its norms come after the sublayers, as in the Transformer paper.
 
     Args:
         config: an `OpenAIGPTConfig`.
@@ -44,7 +44,7 @@ class OpenAIGPT(GPT2):
 
 @keras.saving.register_keras_serializable("course_lib")
 class OpenAIGPTCausalLM(CausalLM):
-    """The first GPT as a language model. Its head is the token embeddings in reverse.
+    """The first GPT as a language model. Its head is the transpose of the token embeddings.
 
     Args:
         backbone: an `OpenAIGPT`.

@@ -1,4 +1,4 @@
-"""From the vectors of a text's tokens to one vector per text.
+"""Pooling: turns the vectors of a text's tokens into one vector per text.
 
 Shapes: B batch, T length, D model width.
 """
@@ -14,11 +14,11 @@ def pool(encoded, padding_mask, pooling):
     Args:
         encoded: what a backbone returned: `sequence_output` (B, T, D) and, for "pooled", `pooled_output` (B, D).
         padding_mask: (B, T), nonzero at real tokens, or None if there is no padding.
-        pooling: their "mean", their "max" by coordinate, the "first" token's vector, the "last" token's, or the
-            backbone's "pooled" output.
+        pooling: "mean" or "max" of the token vectors (per coordinate), the vector of the "first" or the "last" token,
+            or the backbone's "pooled" output.
 
     Returns:
-        Floats (B, D). Zeros where there is no token to take the mean or the maximum of.
+        Floats (B, D). For "mean" and "max", a text without tokens gets zeros.
     """
     if pooling == "pooled":
         return encoded["pooled_output"]
@@ -38,7 +38,7 @@ def pool(encoded, padding_mask, pooling):
 
 
 def first_token(x, padding_mask):
-    """Takes the vector of each text's first token, which padding may precede.
+    """Takes the vector of each text's first token. Padding may come before it.
 
     Args:
         x: floats (B, T, D).
@@ -54,14 +54,14 @@ def first_token(x, padding_mask):
 
 
 def check_pooling(backbone, pooling):
-    """Checks that a backbone's outputs can be pooled in a way.
+    """Checks that a backbone supports a pooling.
 
     Args:
         backbone: a `Backbone`.
         pooling: as `pool` takes it.
 
     Raises:
-        ValueError: if there is no such pooling, or the backbone has no pooled output and it is asked for.
+        ValueError: if the pooling is unknown, or it is "pooled" and the backbone has no pooler.
     """
     if pooling not in POOLINGS:
         raise ValueError(f"Expected a pooling of {POOLINGS}; got {pooling!r}.")

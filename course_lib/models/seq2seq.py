@@ -31,17 +31,17 @@ class Seq2SeqConfig:
 
     Args:
         vocabulary_size: V, of source and target together.
-        num_layers: blocks of the encoder, and of the decoder.
+        num_layers: number of blocks of the encoder, and of the decoder.
         num_heads: N.
         hidden_dim: D, an even number.
         intermediate_dim: width inside the feed-forward layers. Defaults to 4 D.
         dropout: fraction of the embeddings and of each sublayer's output dropped in training.
         attention_dropout: fraction of the attention weights dropped in training.
-        activation: in the feed-forward layers, as `course_lib.layers.activation_function` takes it.
+        activation: activation of the feed-forward layers, as in `course_lib.layers.activation_function`.
         norm_first: whether to normalise before the sublayers, and once more at the end of each stack.
         layer_norm_epsilon: added to the variance in every norm.
-        max_wavelength: of the sines, as in `SinePositionEncoding`.
-        end_token_id: of the token that ends a target, and with which the decoder begins. Defaults to V - 1.
+        max_wavelength: sets the longest wavelength of the sines, as in `SinePositionEncoding`.
+        end_token_id: id of the token that ends a target, and that the decoder starts from. Defaults to V - 1.
 
     Raises:
         ValueError: if a size is not a positive integer, a rate is not in [0, 1), `num_heads` does not divide
@@ -71,7 +71,7 @@ class Seq2SeqConfig:
         check_rates(self, "dropout", "attention_dropout")
         check_heads(self.num_heads, self.hidden_dim)
         if self.hidden_dim % 2:
-            raise ValueError(f"Expected an even hidden_dim, a sine and a cosine each; got {self.hidden_dim}.")
+            raise ValueError(f"Expected an even hidden_dim, for pairs of sines and cosines; got {self.hidden_dim}.")
         if not 0 <= self.end_token_id < self.vocabulary_size:
             raise ValueError(f"Expected end_token_id in the vocabulary; got {self.end_token_id}.")
         activation_function(self.activation)
@@ -81,7 +81,7 @@ class Seq2SeqConfig:
 class Seq2Seq(Backbone):
     """The Transformer: the encoder reads the source, and the decoder attends to it while it reads the target.
 
-    Source, target and output share one table of embeddings, which is multiplied by √D at the inputs (section 3.4).
+    Source, target and output share one embedding table, which is multiplied by √D at the inputs (section 3.4).
 
     Args:
         config: a `Seq2SeqConfig`.
@@ -92,7 +92,7 @@ class Seq2Seq(Backbone):
     config_class = Seq2SeqConfig
     tokenizer_class = BytePairTokenizer
     checkpoint_format = NativeFormat("course-seq2seq", Seq2SeqConfig)
-    hides_the_future = True  # whether no position of a target sees a later one
+    hides_the_future = True  # whether later positions of a target are hidden
 
     def __init__(self, config, tokenizer=None, **kwargs):
         super().__init__(config, tokenizer, **kwargs)
@@ -132,23 +132,23 @@ class Seq2Seq(Backbone):
             layer.build(hidden)
 
     def call(self, inputs, return_hidden_states=False, return_attention=False, training=None):
-        """Reads sources, and targets as far as they are known.
+        """Encodes sources, and decodes the target tokens that are known so far.
 
         Args:
             inputs: a dict of integers: `encoder_token_ids` (B, S); optionally `encoder_padding_mask` (B, S) (1 = a real
-                token; 1 by default); and `decoder_token_ids` (B, T), the end token and then the target. Padding behind
-                a target needs no mask, since no earlier position sees it.
+                token; 1 by default); and `decoder_token_ids` (B, T), the end token and then the target. Padding after a
+                target needs no mask, since earlier positions do not see it.
             return_hidden_states: whether to return the hidden states.
             return_attention: whether to return the attention weights.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
-            A dict of floats: `sequence_output` (B, T, D). On request, as tuples, `hidden_states` (B, T, D) and
+            A dict of floats: `sequence_output` (B, T, D). On request, also tuples: `hidden_states` (B, T, D) and
             `encoder_hidden_states` (B, S, D), the embeddings first and then one entry per block; and `attention`
             (B, N, T, T), `cross_attention` (B, N, T, S) and `encoder_attention` (B, N, S, S), one entry per block.
 
         Raises:
-            ValueError: if the inputs have other names or shapes.
+            ValueError: if the inputs have unexpected names or shapes.
         """
         source_ids, source_mask, target_ids = self.input_names
         if not isinstance(inputs, dict) or not {source_ids, target_ids} <= inputs.keys() <= {*self.input_names}:
@@ -169,12 +169,12 @@ class Seq2Seq(Backbone):
         return outputs | {f"encoder_{name}": states for name, states in encoded.items()}
 
     def embed(self, token_ids, positions=None, training=None):
-        """Makes the input of a stack: the embeddings times √D, plus the positions.
+        """Computes the input of a stack: the token embeddings times √D, plus the position encodings.
 
         Args:
             token_ids: integers (B, T).
             positions: integers (T,) or (B, T). Defaults to 0, …, T - 1.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
             Floats (B, T, D).
@@ -184,20 +184,20 @@ class Seq2Seq(Backbone):
         return self.dropout(x, training=training)
 
     def encode(self, inputs, return_hidden_states=False, return_attention=False, training=None):
-        """Reads sources.
+        """Encodes sources.
 
         Args:
             inputs: what the tokenizer returns: a dict of integers (B, S) with `token_ids` and, optionally,
                 `padding_mask`; or the token ids alone.
             return_hidden_states: as `TransformerStack` takes it.
             return_attention: as `TransformerStack` takes it.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
             A dict, as `TransformerStack` returns it.
 
         Raises:
-            ValueError: if the inputs have other names or shapes.
+            ValueError: if the inputs have unexpected names or shapes.
         """
         token_ids, padding_mask = unpack(inputs, "padding_mask")
         positions = None if padding_mask is None else token_positions(padding_mask, ops.shape(token_ids)[1])
@@ -220,17 +220,17 @@ class Seq2Seq(Backbone):
         return_attention=False,
         training=None,
     ):
-        """Reads targets, and the sources that were encoded.
+        """Decodes targets, given the encoded sources.
 
         Args:
             token_ids: integers (B, T).
-            source: floats (B, S, D), what the encoder made of the sources. It is not read where there is a cache.
+            source: floats (B, S, D), the output of the encoder. Not read if there is a cache.
             source_padding_mask: (B, S), nonzero where a source has a real token, or None.
-            cache: of earlier positions and of the sources, as in `TransformerStack`.
+            cache: keys and values of earlier positions and of the sources, as in `TransformerStack`.
             position: slot of the cache at which the T tokens are written, an integer or a scalar tensor.
             return_hidden_states: as `TransformerStack` takes it.
             return_attention: as `TransformerStack` takes it.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
             A dict, as `TransformerStack` returns it.
@@ -254,7 +254,7 @@ class Seq2Seq(Backbone):
 
 @keras.saving.register_keras_serializable("course_lib")
 class Seq2SeqLM(Task):
-    """A translator: `Seq2Seq` with its head, the token embeddings in reverse.
+    """A translator: a `Seq2Seq` whose head is the transpose of its token embeddings.
 
     Args:
         backbone: a `Seq2Seq`.
@@ -283,10 +283,10 @@ class Seq2SeqLM(Task):
 
         Args:
             inputs: as for `Seq2Seq`.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
-            Logits (B, T, V). Those at position t score the target's token at t + 1.
+            Logits (B, T, V). Those at position t score the token at t + 1 of `decoder_token_ids`.
         """
         return self.score(self.backbone(inputs, training=training)["sequence_output"])
 
@@ -294,7 +294,7 @@ class Seq2SeqLM(Task):
         """Applies the head.
 
         Args:
-            x: floats (..., D), of `sequence_output`.
+            x: floats (..., D), from `sequence_output`.
 
         Returns:
             Logits (..., V).
@@ -302,7 +302,7 @@ class Seq2SeqLM(Task):
         return self.backbone.token_embedding(x, reverse=True)
 
     def default_compile(self):
-        """Returns the loss of the next token of the target, two metrics, and Adam."""
+        """Returns the next-token loss on the targets, two metrics, and Adam."""
         return {
             "optimizer": keras.optimizers.Adam(1e-3),
             "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight"),
@@ -317,7 +317,7 @@ class Seq2SeqLM(Task):
             y: n targets, strings.
             sample_weight: floats (n,) for the loss. Defaults to 1.
             batch_size: B. Defaults to 32.
-            seed: of the order, which differs from epoch to epoch. Defaults to 0.
+            seed: seed for shuffling; each epoch is shuffled differently. Defaults to 0.
 
         Returns:
             `Pairs`, batches of what `teacher_forcing` returns.
@@ -332,21 +332,23 @@ class Seq2SeqLM(Task):
         return Pairs(inputs, labels, weights, batch_size or 32, seed or 0)
 
     def generate(self, sources, max_new_tokens=50, sampler=None, seed=None, temperature=None):
-        """Translates texts. Sources of any lengths share a batch; each gives what it gives alone.
+        """Translates texts. Sources of any lengths share a batch, and each gets the same result as it would alone.
 
-        The first call for a number of sources, a length (to the next power of two) and a kind of sampler compiles.
+        The loop is compiled at the first call for each number of sources, kind of sampler, source length (rounded up to
+        a power of two), and `max_new_tokens` (rounded up to a multiple of 32).
 
         Args:
             sources: a string or a list of strings; or token ids, or a list of lists of them.
             max_new_tokens: highest number of tokens of a target.
             sampler: a name such as "greedy" (the default) or "beam", a `Sampler`, an instance of your own subclass, or
                 a `BeamSearch`.
-            seed: an integer of 0 or more: source i draws as it does alone with `seed` + i. Without one, a seed is drawn
-                from NumPy, which `course_lib.reproducible` decides.
-            temperature: of the softmax, in place of the sampler's; with no sampler, tokens are drawn with it.
+            seed: an integer of 0 or more. Source i draws as it would alone with the seed `seed` + i. With None, NumPy's
+                global generator draws the seed, and `course_lib.reproducible` makes it reproducible.
+            temperature: softmax temperature, which replaces the sampler's. If there is no sampler, tokens are drawn at
+                random with it.
 
         Returns:
-            A string, or for a list of sources a list; for token ids, token ids.
+            A string, or a list of strings for a list of sources. If the sources are token ids, so are the targets.
 
         Raises:
             ValueError: if a source is empty, or has a token id outside the vocabulary; if `max_new_tokens` is below 1,
@@ -368,7 +370,7 @@ class Seq2SeqLM(Task):
         return answers[0] if is_single else answers
 
     def translate(self, sources, max_new_tokens=50, sampler=None, batch_size=100):
-        """Translates many texts, those of similar length together, since a batch is done when its longest row is.
+        """Translates many texts, in batches of similar length, since a batch takes as long as its longest row.
 
         Args:
             sources: n strings.
@@ -394,7 +396,7 @@ class Seq2SeqLM(Task):
 
         Args:
             inputs: a dict of integers (B, S), `token_ids` and `padding_mask`.
-            cache_length: slots of the cache: how many tokens a target may have.
+            cache_length: number of slots of the cache, the highest number of tokens of a target.
 
         Returns:
             Logits (B, V) of each target's first token; and the state, a dict: `cache`, `padding_mask` (B, S), and
@@ -412,10 +414,10 @@ class Seq2SeqLM(Task):
         return self.decode(ops.full((batch_size,), self._end_token_id, "int32"), state)
 
     def decode(self, token_ids, state):
-        """Writes one more token in each row, for a `course_lib.generation.loop.Generator`.
+        """Reads one more target token in each row, for a `course_lib.generation.loop.Generator`.
 
         Args:
-            token_ids: integers (B,), the tokens before.
+            token_ids: integers (B,), the latest token of each target.
             state: what `prefill` or `decode` returned.
 
         Returns:
@@ -435,17 +437,17 @@ class Seq2SeqLM(Task):
 
 
 def teacher_forcing(tokenizer, sources, targets):
-    """Turns pairs of texts into arrays for training: the decoder is given the right tokens so far, not its own.
+    """Turns pairs of texts into training arrays. The decoder reads the correct tokens so far, not its own predictions.
 
     Args:
-        tokenizer: a `BytePairTokenizer`, or another with `encode`, `end_token_id` and a call like its.
+        tokenizer: a `BytePairTokenizer`, or any tokenizer that is called like one and has `encode` and `end_token_id`.
         sources: n strings.
         targets: n strings.
 
     Returns:
         The inputs of a `Seq2Seq`, a dict whose `decoder_token_ids` (n, T) are the end token and then the target; the
-        labels, int32 (n, T), the target and then the end token; and the weights, float32 (n, T), 0 where a row is
-        padded. All rows are padded to the longest.
+        labels, int32 (n, T), the target and then the end token; and the weights, float32 (n, T), 0 at padding. All rows
+        are padded to the longest.
 
     Raises:
         ValueError: if there are more or fewer targets than sources, or none.

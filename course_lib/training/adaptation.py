@@ -1,4 +1,4 @@
-"""Which weights of a backbone learn, and how fast: freezing, low-rank adapters (LoRA), layer-wise learning rates.
+"""Controls which weights of a backbone learn, and how fast: freezing, LoRA, and layer-wise learning rates.
 
 `course_lib.training.peft` saves and loads the adapters alone.
 
@@ -25,8 +25,8 @@ def freeze(backbone, layers):
         layers: number of blocks to freeze, from below. With 0, only the embeddings are frozen.
 
     Raises:
-        ValueError: if the backbone is of another kind, has fewer blocks, or has low-rank adapters, whose kernels would
-            learn again.
+        ValueError: if the backbone does not have exactly one stack, `layers` is not between 0 and its number of blocks,
+            or there are low-rank adapters, since unfreezing their blocks would let the original kernels learn again.
     """
     embeddings, blocks = embeddings_and_blocks(backbone)
     if not 0 <= layers <= len(blocks):
@@ -42,9 +42,9 @@ def freeze(backbone, layers):
 def enable_lora(backbone, rank, alpha=None, projections=("query", "value")):
     r"""Freezes a backbone, and adds low-rank adapters to its attention: $W + \frac{\alpha}{R} A B$, A (D, R), B (R, D).
 
-    Hu et al., 2022, https://arxiv.org/abs/2106.09685, by the `enable_lora` of Keras's layers. B starts at zero, so
-    nothing changes before training. Compile the model afterwards. Keras saves the merged kernel, W plus the product;
-    `course_lib.training.peft.save_lora` saves A and B.
+    The method is that of Hu et al., 2022, https://arxiv.org/abs/2106.09685; Keras's layers implement it. B starts at
+    zero, so nothing changes before training. Compile the model afterwards. Keras saves the merged kernel, W plus the
+    product; `course_lib.training.peft.save_lora` saves A and B.
 
     Args:
         backbone: a backbone with one stack of blocks, such as a `Bert` or a `GPT2`.
@@ -53,8 +53,8 @@ def enable_lora(backbone, rank, alpha=None, projections=("query", "value")):
         projections: which projections of each block get adapters: "query", "key", "value", "output_projection".
 
     Raises:
-        ValueError: if the backbone is of another kind, the rank is not positive, a projection does not exist or occurs
-            twice, or there are adapters already. Nothing changes then.
+        ValueError: if the backbone does not have exactly one stack, the rank is not positive, a projection does not
+            exist or occurs twice, or there are adapters already. The backbone is unchanged in that case.
     """
     if rank < 1:
         raise ValueError(f"Expected a rank of at least 1; got {rank}.")
@@ -71,14 +71,14 @@ def enable_lora(backbone, rank, alpha=None, projections=("query", "value")):
 
 
 def merge_lora(model):
-    """Copies a model, and adds its adapters to the kernels in the copy.
+    """Copies a model, and merges the adapters into the kernels of the copy.
 
     Args:
         model: a backbone or a task, with adapters or without.
 
     Returns:
-        A new model with the same outputs. It is not compiled, and all its weights can learn, except a pooler that
-        nothing depends on.
+        A new model with the same outputs. It is not compiled. All its weights can learn, except those of a pooler that
+        no output depends on.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "merged.keras"
@@ -87,17 +87,17 @@ def merge_lora(model):
 
 
 def layerwise_lr_decay(model, decay):
-    r"""Computes learning rates that fall with depth (Howard & Ruder, 2018, https://arxiv.org/abs/1801.06146, 3.2).
+    r"""Computes factors of the learning rate by depth (Howard & Ruder, 2018, https://arxiv.org/abs/1801.06146, 3.2).
 
-    The head has the whole learning rate, the l-th block from the top $\text{decay}^l$ of it, and the embeddings that
-    of one block more.
+    The head gets the full learning rate. The l-th block from the top gets $\text{decay}^l$ times as much, and the
+    embeddings get $\text{decay}$ times the rate of the lowest block.
 
     Args:
         model: a task with a backbone.
         decay: factor from each block to the one below, in (0, 1].
 
     Returns:
-        A list with a factor for each trainable variable: the `lr_multipliers` of `course_lib.training.optimizers`.
+        A list with one factor per trainable variable: the `lr_multipliers` of `course_lib.training.optimizers`.
 
     Raises:
         ValueError: if the decay is not in (0, 1].
@@ -113,7 +113,7 @@ def layerwise_lr_decay(model, decay):
 
 
 def embeddings_and_blocks(backbone):
-    """Finds the layers below the blocks, and the blocks.
+    """Finds the layers below the stack, and the blocks of the stack.
 
     Args:
         backbone: a backbone with one stack of blocks.
@@ -122,7 +122,7 @@ def embeddings_and_blocks(backbone):
         Two lists of layers.
 
     Raises:
-        ValueError: if there is not exactly one stack.
+        ValueError: if the backbone does not have exactly one stack.
     """
     layers = backbone.layers
     stacks = [index for index, layer in enumerate(layers) if isinstance(layer, TransformerStack)]
@@ -145,7 +145,7 @@ def has_adapters(backbone):
 
 
 def freeze_weights(backbone):
-    """Freezes every weight, but no layer: an adapter that is added to a frozen layer could not learn.
+    """Freezes every weight, but not the layers: an adapter that is added to a frozen layer could not learn.
 
     Args:
         backbone: a built backbone.

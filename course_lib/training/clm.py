@@ -1,4 +1,4 @@
-"""Causal language modelling, GPT-2's objective: the next token, at every position of rows that are full.
+"""Causal language modelling, GPT-2's objective: predict the next token at every position of full rows.
 
 Radford et al., 2018, https://openai.com/index/language-unsupervised/, section 3.1, and 2019,
 https://github.com/openai/gpt-2. `course_lib.training.pretrain` runs it. `course_lib.training.mlm` has the same
@@ -50,7 +50,7 @@ class CausalLanguageModeling:
 
         Returns:
             A function from a step to its batch: the inputs, a dict with `token_ids` (B, T); and the labels, integers
-            (B, T), at each position the token that follows it.
+            (B, T), the next token at each position.
         """
 
         def batch_of(step):
@@ -64,7 +64,7 @@ class CausalLanguageModeling:
 
         Args:
             tokenizer: a `BytePairTokenizer`.
-            counts: not used: the head has no bias that could be set to frequencies.
+            counts: not used, since the head has no bias that could be set to frequencies.
 
         Returns:
             A `GPT2CausalLM`.

@@ -1,9 +1,9 @@
-"""How the models of this course begin pre-training: with heads that look at neighbours, and with token frequencies.
+"""How the models of this course start pre-training: with heads that look at neighbours, and with token frequencies.
 
-From random weights, attention must first find out what a position is. For millions of tokens every head averages over
-the row, and the loss stays where the frequencies of the tokens alone put it. A model whose heads look at neighbours
-from the start skips that plateau. Mimetic initialization (Trockman and Kolter, 2023,
-https://arxiv.org/abs/2305.09828) is a relative: it starts from the patterns that trained heads have.
+With random weights, attention must first learn what a position is. For millions of tokens every head averages over the
+row, and the loss stays at the level that token frequencies alone reach. A model whose heads look at neighbours from the
+start skips that plateau. Mimetic initialization (Trockman and Kolter, 2023, https://arxiv.org/abs/2305.09828) is
+similar: it starts from the patterns of trained heads.
 
 Shapes: T length, N heads, H width of one head, D model width, V vocabulary.
 """
@@ -14,15 +14,16 @@ import numpy as np
 def relative_position_initialization(bert, scale=1.75, seed=5):
     """Makes the heads of the first block look at neighbours: 1 left, 1 right, 2 left, 2 right, and so on.
 
-    Each position gets the sines and cosines of D/2 angular frequencies, spread evenly between 0 and π per token. To
-    move along the row is to rotate each such pair. Every head takes 1/N of the pairs. Its query passes them on, and its
-    key rotates them back by the head's offset, so their product is largest where the key's position is the query's plus
-    the offset. The pairs are dealt to the heads at random, since evenly spaced frequencies would agree again far away.
+    Each position gets the sines and cosines of D/2 angular frequencies, spread evenly between 0 and π per token. Moving
+    along the row rotates each such pair. Every head takes 1/N of the pairs. Its query passes them on, and its key
+    rotates them back by the head's offset, so their product is largest where the key's position is the query's plus the
+    offset. The pairs are assigned to the heads at random, since evenly spaced frequencies would match again at distant
+    positions.
 
     Args:
         bert: a built `Bert`. Its position embeddings, and the queries and keys of its first block, are replaced.
-        scale: of queries and keys. The larger it is, the more sharply the heads look.
-        seed: of the deal.
+        scale: factor of the query and key kernels. The larger it is, the sharper the attention.
+        seed: seed for assigning the pairs.
 
     Raises:
         ValueError: if H is odd.
@@ -49,7 +50,7 @@ def relative_position_initialization(bert, scale=1.75, seed=5):
 
 
 def unigram_output_bias(masked_lm, counts):
-    """Sets the bias of an MLM head to the logarithm of each token's frequency, which an untrained model then predicts.
+    """Sets the bias of an MLM head to the log-frequencies of tokens, which an untrained model then roughly predicts.
 
     Args:
         masked_lm: a built `MaskedLanguageModelHead`.

@@ -39,7 +39,7 @@ class MaskedLanguageModeling:
             `SentencePairs`.
 
         Raises:
-            ValueError: if a document has no sentence, or fewer than two have two sentences or more.
+            ValueError: if a document has no sentence, or fewer than two documents have two or more sentences.
         """
         documents = [[tokenizer.encode(sentence)[1:-1] for sentence in split_sentences(text)] for text in texts]
         return SentencePairs(documents, self.recipe.length - 3)
@@ -54,9 +54,9 @@ class MaskedLanguageModeling:
 
         Returns:
             A function from a step to its batch. The batch is a triple: the inputs; the labels, a dict of integers with
-            `mlm_logits` (B, P), the tokens that were masked, and `nsp_logits` (B,), 0 if the second segment follows and
-            1 if it does not; and the weights, a dict of floats with `mlm_logits` (B, P), 0 where a row has fewer than P
-            predictions, and `nsp_logits` (B,).
+            `mlm_logits` (B, P), the original tokens, and `nsp_logits` (B,), 0 if the second segment follows the first
+            and 1 if it does not; and the weights, a dict of floats with `mlm_logits` (B, P), 0 where a row has fewer
+            than P predictions, and `nsp_logits` (B,).
         """
         recipe = self.recipe
         masking = Masking.of(tokenizer, recipe.whole_words, rate=recipe.masking_rate, positions=recipe.predictions)
@@ -71,7 +71,7 @@ class MaskedLanguageModeling:
         return batch_of
 
     def new_model(self, tokenizer, counts=None):
-        """Makes an untrained model whose heads look at neighbours and whose predictions are the frequencies of tokens.
+        """Makes an untrained model. Its attention heads look at neighbours, and it roughly predicts token frequencies.
 
         Args:
             tokenizer: a `WordPieceTokenizer`.

@@ -1,8 +1,8 @@
-"""AdamW and Muon, with what the training of Transformers adds to Keras's.
+"""AdamW and Muon: Keras's optimizers, with additions for training Transformers.
 
 - `densify`: gradients of embeddings are summed by token before they are clipped.
-- `ByVariable`: norms and biases do not decay, and each variable may have a learning rate of its own.
-- `fused_adam_step`: on TensorFlow, Adam's step in one operation.
+- `ByVariable`: norms and biases do not decay, and each variable may have its own learning rate.
+- `fused_adam_step`: Adam's step in one operation on TensorFlow.
 """
 
 import keras
@@ -14,11 +14,12 @@ WITHOUT_DECAY = ("bias", "beta", "gamma", "scale")  # of norms; Keras calls that
 def densify(gradients):
     """Turns sparse gradients into dense ones.
 
-    On TensorFlow, the gradient of an embedding has a row for each token of the batch, and Keras takes its norm for
-    clipping before it adds up the rows of one token. That is another norm than on JAX, so the rows are added up first.
+    On TensorFlow, the gradient of an embedding has one row per token of the batch. For clipping, Keras takes its norm
+    before it adds up the rows of equal tokens, which gives a different norm than on JAX. This function adds them up
+    first.
 
     Args:
-        gradients: a list of gradients, or None in places.
+        gradients: a list of gradients, some of which may be None.
 
     Returns:
         A list of tensors, or None in the same places.
@@ -31,17 +32,17 @@ def densify(gradients):
 
 
 def fused_adam_step(variable, momentum, velocity, gradient, step, learning_rate, beta_1, beta_2, epsilon):
-    """Applies Adam's step on TensorFlow in one pass over the memory. Keras's operations take a dozen.
+    """Applies Adam's step on TensorFlow in one pass over the memory. Keras's own step takes about a dozen.
 
     Args:
-        variable: a `tf.Variable`. It changes, as do `momentum` and `velocity`.
+        variable: a `tf.Variable`. It is updated in place, as are `momentum` and `velocity`.
         momentum: a `tf.Variable` of the same shape, the running mean of the gradient.
         velocity: a `tf.Variable` of the same shape, the running mean of its square.
         gradient: a tensor of the same shape.
-        step: the number of this step, which begins with 1.
+        step: number of this step, counted from 1.
         learning_rate: a scalar.
-        beta_1: how much of the momentum is kept, a number.
-        beta_2: how much of the velocity is kept, a number.
+        beta_1: fraction of the momentum that is kept, a number.
+        beta_2: fraction of the velocity that is kept, a number.
         epsilon: added to the square root of the velocity, a number.
     """
     import tensorflow as tf
@@ -63,7 +64,7 @@ def fused_adam_step(variable, momentum, velocity, gradient, step, learning_rate,
 
 
 class ByVariable:
-    """Gives a Keras optimizer weight decay and a learning rate by variable. Inherit it before the optimizer.
+    """Gives each variable its own weight decay and learning rate. Inherit from it before the Keras optimizer.
 
     Args:
         *args: arguments of the optimizer.
@@ -84,7 +85,7 @@ class ByVariable:
             var_list: the trainable variables.
 
         Raises:
-            ValueError: if there are more or fewer variables than multipliers.
+            ValueError: if the number of variables differs from the number of multipliers.
         """
         if self.lr_multipliers is not None and len(self.lr_multipliers) != len(var_list):
             raise ValueError(
@@ -96,18 +97,18 @@ class ByVariable:
         """Takes a step.
 
         Args:
-            grads: a gradient for each variable, or None.
-            trainable_variables: the variables, at the first call.
+            grads: a list with a gradient, or None, for each variable.
+            trainable_variables: the variables. Needed only if the optimizer is not built yet.
         """
         return super().apply(densify(grads), trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
-        """Lets one variable decay, and moves it, both at its own learning rate.
+        """Applies weight decay and the gradient step to one variable, both at its own learning rate.
 
         Args:
-            gradient: of the variable's shape.
+            gradient: the gradient, in the variable's shape.
             variable: the variable, or on TensorFlow its `tf.Variable`.
-            learning_rate: of all variables, a scalar.
+            learning_rate: the learning rate before the variable's multiplier, a scalar.
         """
         index = self._get_variable_index(variable)
         if self.lr_multipliers is not None:
@@ -127,7 +128,7 @@ class ByVariable:
         return self.weight_decay or 0 if self._use_weight_decay(variable) else 0
 
     def _apply_weight_decay(self, variables):
-        """Does nothing: Keras would let all variables decay at one rate here, and `update_step` does it."""
+        """Does nothing: `update_step` applies the decay. Keras would decay all variables here at the same rate."""
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -159,14 +160,14 @@ class AdamW(ByVariable, _FusedAdam):
 class Muon(ByVariable, keras.optimizers.Muon):
     """Muon for the kernels of layers, and AdamW for embeddings, biases and norms. Norms and biases do not decay.
 
-    The step of a kernel is its momentum with all singular values made about equal, so that rare directions are learned
-    as fast as common ones (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/). It is as large as AdamW's
-    would be, so the same learning rate and decay serve both (Liu et al., 2025, https://arxiv.org/abs/2502.16982,
+    A kernel's step is its momentum with all singular values made about equal, so that rare directions are learned as
+    fast as common ones (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/). It is scaled to the size of
+    AdamW's step, so the same learning rate and decay suit both (Liu et al., 2025, https://arxiv.org/abs/2502.16982,
     section 2.2).
 
     Args:
         *args: arguments of `keras.optimizers.Muon`.
-        weight_decay: of all weights that decay.
+        weight_decay: decay of all weights except norms and biases.
         lr_multipliers: a factor of the learning rate for each trainable variable. Defaults to 1 for all.
         **kwargs: arguments of `keras.optimizers.Muon`.
     """

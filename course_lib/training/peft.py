@@ -1,7 +1,7 @@
-"""Low-rank adapters in files of their own, in the layout of the library PEFT (https://huggingface.co/docs/peft).
+"""Saves and loads low-rank adapters alone, in the layout of the PEFT library (https://huggingface.co/docs/peft).
 
 `adapter_config.json` holds the rank and the scale. `adapter_model.safetensors` holds the adapters, and the head of a
-classifier: a few megabytes, where the whole model has hundreds.
+classifier: a few megabytes instead of the hundreds of the whole model.
 
 Shapes: R rank.
 """
@@ -24,7 +24,7 @@ CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 _READ = {"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "init_lora_weights"}
-_IGNORED = {  # entries that change nothing once the tensors are read, or that only training in PEFT reads
+_IGNORED = {  # entries that change nothing once the tensors are read, or that PEFT reads only in training
     "auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "inference_mode",
     "layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "modules_to_save", "peft_version",
     "qalora_group_size", "revision", "target_modules", "task_type",
@@ -32,21 +32,23 @@ _IGNORED = {  # entries that change nothing once the tensors are read, or that o
 
 
 def save_lora(model, folder):
-    """Writes the adapters of a model, and the head if it is a classifier. `load_lora` and PEFT read them.
+    """Saves the adapters of a model and, for a classifier, the head. `load_lora` and PEFT can read them.
 
-    GPT-2 has one fused matrix for query, key and value there. The adapters of these three become one adapter of it, of
-    the sum of their ranks, that computes the same: what belongs to the other two is zero.
+    In `transformers`, GPT-2 has one fused matrix for query, key and value. The adapters of these three are saved as one
+    adapter of that matrix. Its rank is the sum of their ranks. Its B is zero where an output of one projection meets a
+    rank of another, so it computes the same.
 
-    PEFT puts the head on its own model. A `TextClassifier` with a pooling that `transformers` does not have (see
-    `course_lib.checkpoints.huggingface.heads`) therefore computes something else there.
+    PEFT puts the head on the classifier of `transformers`, which has only one pooling per family of models (see
+    `course_lib.checkpoints.huggingface.heads`). A `TextClassifier` with a different pooling computes something else in
+    PEFT.
 
     Args:
-        model: a backbone, or a task without a head or with a classifier's.
-        folder: path of the folder. It is made if need be.
+        model: a backbone, a classifier, or a task whose head has no weights of its own.
+        folder: path of the folder. It is created if it does not exist.
 
     Raises:
-        ValueError: if the model has no adapters, its names have no counterpart in `transformers`, or other weights
-            learn than the adapters and the classifier's head. Nothing is written then.
+        ValueError: if the model has no adapters, `transformers` has no counterpart of it, or any weights besides the
+            adapters and the classifier's head are trainable. Nothing is written in that case.
     """
     backbone, rows = _rows(model)
     modules = {}
@@ -66,7 +68,7 @@ def save_lora(model, folder):
     every = [row.name.removesuffix(".weight") for row, _ in _dense_rows(rows, model)]
     is_fused = any(not row.transposed for parts in modules.values() for row, _ in parts)
     config = _config(ranks, alphas, [_name_there(name, model, backbone) for name in every]) | {
-        "fan_in_fan_out": is_fused,  # whether matrices there are (in, out)
+        "fan_in_fan_out": is_fused,  # whether matrices in transformers are (in, out)
         "modules_to_save": sorted({row.name.split(".")[0] for row in head}) or None,
         "task_type": _task_type(model),
     }
@@ -74,22 +76,22 @@ def save_lora(model, folder):
 
 
 def load_lora(model, folder):
-    """Adds the adapters of a folder to a model, and replaces the head if it is a classifier.
+    """Loads the adapters in a folder into a model and, for a classifier, the head.
 
     All other weights of the backbone are frozen, as by `enable_lora`. Compile the model afterwards. PEFT's dropout in
-    front of an adapter does not exist here.
+    front of an adapter is ignored.
 
-    An adapter of GPT-2's fused matrix becomes one adapter each for query, key and value. Each keeps only the ranks that
-    are not zero in its part, so what `save_lora` wrote comes back as it was, except that adapters that never learned
-    are gone.
+    An adapter of GPT-2's fused matrix is split into one adapter each for query, key and value. Each keeps only the
+    ranks whose part of B is not zero, so the adapters that `save_lora` wrote come back as they were, except that those
+    that never learned are dropped.
 
     Args:
         model: the backbone or task that the adapters were trained on, with the same weights, and without adapters.
         folder: path of a folder that `save_lora` or PEFT wrote.
 
     Raises:
-        ValueError: if a file is missing or broken, an entry of its config cannot be honoured, a tensor is missing, left
-            over or of another shape, or the model has adapters already. Nothing changes then.
+        ValueError: if a file is missing or broken, its config has an entry that is not supported, a tensor is missing,
+            unused or of the wrong shape, or the model already has adapters. The model is unchanged in that case.
     """
     folder = pathlib.Path(folder)
     backbone, rows = _rows(model)
@@ -115,7 +117,7 @@ def load_lora(model, folder):
 
 
 def _matched_adapters(rows, model, tensors, config, known, wrong):
-    """Yields each layer of ours with its A, B and scale. Adds names to `known`, and what does not fit to `wrong`."""
+    """Yields each adapted layer with its A, B and scale. Adds names to `known`, and what does not fit to `wrong`."""
     for row, layer in _dense_rows(rows, model):
         name = row.name.removesuffix(".weight")
         a, b = tensors.get(name + _A), tensors.get(name + _B)
@@ -157,7 +159,7 @@ def _rows(model):
 
 
 def _dense_rows(rows, model):
-    """Yields the rows of the backbone's dense kernels, each with our layer."""
+    """Yields each row of the backbone that is a dense kernel, with its layer."""
     for row in rows:
         if row.in_backbone and row.path.endswith(".kernel"):
             layer = dataclasses.replace(row, path=row.path.removesuffix(".kernel")).find(model)
@@ -166,7 +168,7 @@ def _dense_rows(rows, model):
 
 
 def _name_there(name, model, backbone):
-    """Finds the name of a module in the class there. It has no prefix if there is no head."""
+    """Finds the name of a module in the class of `transformers`. Without a head, the name has no prefix."""
     if heads.is_classifier(model):  # with any pooling
         return name
     return backbone.checkpoint_format.saved_name(name, model)
@@ -187,7 +189,7 @@ def _check_saveable(model, backbone, modules, head):
 
 
 def _fused(parts):
-    """Makes A (R, in), B (out, R) and the scale of one adapter there from those of all parts of its matrix here."""
+    """Joins the adapters of all parts of a fused matrix into one adapter: A (R, in), B (out, R), and its scale."""
     adapted = [(row.part[0], layer) for row, layer in parts if layer.lora_enabled]
     scale = adapted[0][1].lora_alpha / adapted[0][1].lora_rank
     width = parts[0][1].kernel.shape[1]
@@ -201,7 +203,7 @@ def _fused(parts):
 
 
 def _config(ranks, alphas, every):
-    """Makes the entries that describe the adapters. Modules that differ from the others are named in patterns."""
+    """Makes the entries that describe the adapters. Modules with a different rank or alpha are named in patterns."""
     rank, alpha = (collections.Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
     endings = sorted({re.split(r"\.\d+\.", name)[-1] for name in ranks})
     is_exact = {name for name in every if name.endswith(tuple(f".{ending}" for ending in endings))} == ranks.keys()
@@ -259,7 +261,7 @@ def _read(path, prefix):
 def _check_config(config, path):
     if config.get("peft_type") != "LORA":
         raise ValueError(f"Expected the peft_type LORA in {path}; got {config.get('peft_type')!r}.")
-    if config.get("init_lora_weights", True) not in (True, False, "gaussian"):  # others change the kernel itself
+    if config.get("init_lora_weights", True) not in (True, False, "gaussian"):  # other values change the kernel
         raise ValueError(f"Expected init_lora_weights to be true in {path}; got {config['init_lora_weights']!r}.")
     others = {name: value for name, value in config.items() if name not in _READ | _IGNORED}
     wrong = {name: value for name, value in others.items() if value not in (None, False, "none", {}, [])}

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 
 def variables(model):
-    """Lists every variable that training changes, by number, since Keras's names differ between processes.
+    """Lists every variable that training changes. Their keys are numbers, since Keras's names differ between processes.
 
     Args:
         model: a compiled Keras model whose optimizer is built.
@@ -23,17 +23,17 @@ def variables(model):
 
 
 def save(path, model, recipe, log):
-    """Writes a checkpoint. It replaces the last one when it is complete, and not before.
+    """Writes a checkpoint. It replaces the previous one only when it is complete.
 
     Args:
-        path: of the file.
+        path: path of the file.
         model: a compiled Keras model whose optimizer is built.
         recipe: a string that distinguishes this run from others.
         log: anything that JSON can hold.
 
     Raises:
-        OSError: if the file cannot be written, for example because the disk is full. The last checkpoint is unchanged
-            then.
+        OSError: if the file cannot be written, for example because the disk is full. The previous checkpoint is then
+            unchanged.
     """
     path = pathlib.Path(path)
     partial = path.with_suffix(".partial")
@@ -53,10 +53,10 @@ def save(path, model, recipe, log):
 
 
 def restore(path, model, recipe):
-    """Gives a model and its optimizer the state that `save` wrote.
+    """Restores the state of a model and its optimizer that `save` wrote.
 
     Args:
-        path: of the file.
+        path: path of the file.
         model: a model like the one that was saved, compiled, with its optimizer built.
         recipe: the string that `save` was given.
 
@@ -64,17 +64,17 @@ def restore(path, model, recipe):
         The log that `save` was given.
 
     Raises:
-        ValueError: if the file is cut short, or is of another recipe or another model.
+        ValueError: if the file is cut short, or belongs to another recipe or another model.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as stream:
             metadata = stream.metadata() or {}
-            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  it is no dict
+            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  it is not a dict
     except safetensors.SafetensorError as error:
-        raise ValueError(f"Expected a whole checkpoint; {path} is cut short or no checkpoint: {error}.") from error
+        raise ValueError(f"Expected a whole checkpoint; {path} is cut short or not a checkpoint: {error}.") from error
     if metadata.get("recipe") != recipe:
         raise ValueError(
-            f"Expected a checkpoint of this recipe and corpus; {path} is of another. "
+            f"Expected a checkpoint of this recipe and corpus; {path} belongs to another. "
             f"Give the run another folder, or remove that file to start again."
         )
     state = variables(model)

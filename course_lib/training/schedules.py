@@ -6,12 +6,12 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("course_lib")
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly to the peak, then falls linearly to zero at the last step, as in the training of BERT.
+    """Rises linearly to the peak, then falls linearly towards zero, as in the training of BERT.
 
     Args:
         peak: the highest learning rate.
-        warmup_steps: the step at which it is reached.
-        total_steps: the step at which zero is reached.
+        warmup_steps: number of the step that reaches the peak, counted from 1.
+        total_steps: number of steps. After the last of them, the learning rate is zero.
 
     Raises:
         ValueError: unless 0 <= `warmup_steps` < `total_steps`.
@@ -47,7 +47,7 @@ class WarmupInverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         peak: the highest learning rate. In the paper it is $D^{-1/2}$ `warmup_steps`$^{-1/2}$.
-        warmup_steps: the step at which it is reached.
+        warmup_steps: number of the step that reaches the peak, counted from 1.
 
     Raises:
         ValueError: unless `warmup_steps` is positive.

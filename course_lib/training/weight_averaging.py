@@ -7,12 +7,12 @@ import numpy as np
 
 
 class CheckpointAveraging(keras.callbacks.Callback):
-    """Keeps the weights of the last epochs. Their mean often translates better than the last of them.
+    """Keeps the weights of the last epochs. Their mean often translates better than the final weights.
 
     Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 6.1, average the last five checkpoints.
 
     Args:
-        last: how many epochs to keep.
+        last: number of epochs to keep.
 
     Example:
         >>> averaging = CheckpointAveraging(5)
@@ -28,7 +28,7 @@ class CheckpointAveraging(keras.callbacks.Callback):
         """Keeps the weights of this epoch.
 
         Args:
-            epoch: its number.
+            epoch: number of the epoch.
             logs: not used.
         """
         self.checkpoints.append(self.model.get_weights())
