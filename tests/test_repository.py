@@ -110,7 +110,7 @@ def test_no_file_names_a_place_of_one_machine():
 
 ROOMS = (  # a module imports from its own room and from those after it: downwards only
     "course experiments training interpretability models baselines generation metrics layers data text checkpoints "
-    "assets validation"
+    "assets progress validation"
 ).split()
 
 

@@ -183,10 +183,28 @@ class Generator:
 def _extend(sampler, progress, logits, request):
     """Lets the sampler choose the next tokens, with the settings of this request."""
     logits = ops.cast(logits, "float32")
-    is_finite = progress["is_finite"] & ops.all(ops.isfinite(ops.logsumexp(logits, axis=-1)))
+    is_finite = ops.all(ops.isfinite(ops.logsumexp(logits, axis=-1)))
     return sampler.bind(request["settings"]).extend(progress | {"is_finite": is_finite}, logits, request)
 
 
 def _until_end(tokens, end):
     """Cuts each row before its end token. Returns lists."""
     return [row[: row.index(end)] if end in row else row for row in tokens.tolist()]
+
+
+def known_tokens(logits, tokenizer):
+    """Gives minus infinity to the ids that a tokenizer does not have.
+
+    A table of embeddings may have more rows than there are tokens: GPT-2's is often padded to a multiple of 64.
+
+    Args:
+        logits: floats (B, V).
+        tokenizer: the tokenizer, or None if all ids are known.
+
+    Returns:
+        Floats (B, V).
+    """
+    num_ids = logits.shape[-1]
+    if tokenizer is None or tokenizer.vocabulary_size >= num_ids:
+        return logits
+    return ops.where(ops.arange(num_ids) < tokenizer.vocabulary_size, logits, -float("inf"))

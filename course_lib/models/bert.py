@@ -15,9 +15,10 @@ from course_lib.layers.positions import PositionEmbedding, token_positions
 from course_lib.layers.quantization import KeepsQuantization
 from course_lib.layers.transformer import TransformerStack
 from course_lib.metrics.perplexity import Perplexity
-from course_lib.models.base import Backbone, Task
+from course_lib.models.base import Backbone
 from course_lib.models.pooling import first_token
-from course_lib.models.text_inputs import as_texts
+from course_lib.models.task import Task
+from course_lib.models.text_inputs import as_texts, check_lengths, labels_of, raw_text
 from course_lib.text.batches import Examples
 from course_lib.text.masking import Masking
 from course_lib.text.word_piece import WordPieceTokenizer
@@ -300,6 +301,7 @@ class BertPretrainer(Task):
     """
 
     backbone_class = Bert
+    predict_hint = " `fill_mask` answers to texts."
 
     def __init__(self, backbone, **kwargs):
         super().__init__(backbone, **kwargs)
@@ -362,6 +364,41 @@ class BertPretrainer(Task):
             metrics["nsp_logits"] = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         return {"optimizer": keras.optimizers.AdamW(1e-4), "loss": loss, "weighted_metrics": metrics}
 
+    def fill_mask(self, text, top_k=5):
+        """Finds the most probable tokens for each "[MASK]" in a text.
+
+        Args:
+            text: a string, or a list of strings.
+            top_k: how many tokens to return per mask.
+
+        Returns:
+            For a string with one mask, a list of `top_k` pairs of a token and its probability, the most probable first.
+            For several masks a list of such lists, and for a list of strings a list of what each of them gives.
+
+        Raises:
+            ValueError: if there is no tokenizer, or a text has no mask or more tokens than the model has positions.
+
+        Example:
+            >>> BertPretrainer.from_preset("bert-mini").fill_mask("this film is [MASK] .", top_k=2)
+        """
+        self.check_tokenizer()
+        texts = as_texts(text)
+        inputs = self.tokenizer(texts)
+        check_lengths(inputs["padding_mask"].sum(axis=1), self.config.max_sequence_length)
+        is_mask = inputs["token_ids"] == self.tokenizer.mask_token_id  # (B, T)
+        if not is_mask.any(axis=1).all():
+            raise ValueError(f"Expected a [MASK] in each text; got {texts[int(np.argmin(is_mask.any(axis=1)))]!r}.")
+        logits = np.asarray(self(inputs)["mlm_logits"], "float64")[..., : self.tokenizer.vocabulary_size]
+        answers = []
+        for row, places in zip(logits, is_mask, strict=True):
+            found = []
+            for scores in row[places]:
+                probabilities = np.exp(scores - np.logaddexp.reduce(scores))
+                best = np.argsort(-probabilities, kind="stable")[:top_k]
+                found.append([(self.tokenizer.vocabulary[index], float(probabilities[index])) for index in best])
+            answers.append(found[0] if len(found) == 1 else found)
+        return answers[0] if isinstance(text, str) else answers
+
     def examples(self, x, y=None, sample_weight=None, batch_size=None, seed=None):
         """Turns texts, or pairs of texts, into batches. Each batch is masked anew in every epoch.
 
@@ -385,7 +422,8 @@ class BertPretrainer(Task):
         self.check_tokenizer()
         if sample_weight is not None:
             raise ValueError("Expected no sample_weight: every masked token counts the same; got weights.")
-        rows = [x] if isinstance(x, str) else list(x)
+        rows, y = raw_text(x), labels_of(y)
+        rows = [rows] if isinstance(rows, str) else rows or []
         are_pairs = bool(rows) and not isinstance(rows[0], str)
         if y is not None and not (are_pairs and self.next_sentence and len(y) == len(rows)):
             raise ValueError("Expected labels only with a pooler and pairs of texts, one label per pair; got others.")

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from course_lib.generation.loop import Generator
+from course_lib.generation.loop import Generator, known_tokens
 from course_lib.generation.prompts import GrowingText, is_seen, pad_rows, read_prompts, read_seed
 from course_lib.generation.samplers import read_sampler
 from course_lib.metrics.perplexity import Perplexity
-from course_lib.models.base import Task
+from course_lib.models.task import Task
 from course_lib.models.text_inputs import as_texts
 from course_lib.text.batches import Examples, round_up
 from course_lib.text.packing import pad
@@ -29,6 +29,7 @@ class CausalLM(Task):
     """
 
     prompt_hint = ""
+    predict_hint = " `generate` continues texts; `course_lib.metrics.perplexity` measures how well they are predicted."
 
     def __init__(self, backbone, **kwargs):
         super().__init__(backbone, **kwargs)
@@ -208,7 +209,7 @@ class CausalLM(Task):
         last = ops.sum(inputs["padding_mask"], axis=1)[:, None, None] - 1  # (B, 1, 1)
         x = ops.take_along_axis(outputs["sequence_output"], last, axis=1)[:, 0]  # (B, D)
         room = (0, cache_length - length)
-        return self.score(x), {
+        return known_tokens(self.score(x), self.tokenizer), {
             "cache": keras.tree.map_structure(
                 lambda array: ops.pad(array, ((0, 0), room, (0, 0), (0, 0))), outputs["cache"]
             ),
@@ -231,4 +232,4 @@ class CausalLM(Task):
         inputs = {"token_ids": token_ids[:, None], "padding_mask": padding_mask}
         outputs = self.backbone(inputs, cache=state["cache"], position=position)
         state = {"cache": outputs["cache"], "padding_mask": padding_mask, "position": position + 1}
-        return self.score(outputs["sequence_output"][:, 0]), state
+        return known_tokens(self.score(outputs["sequence_output"][:, 0]), self.tokenizer), state

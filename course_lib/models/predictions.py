@@ -95,3 +95,16 @@ class MultiLabelCrossEntropy(keras.losses.Loss):
             float32 (B, C).
         """
         return ops.binary_crossentropy(ops.cast(y_true, "float32"), ops.cast(y_pred, "float32"), from_logits=True)
+
+
+def softmax(logits):
+    """Computes the softmax over the last axis.
+
+    Args:
+        logits: floats (..., C), an array.
+
+    Returns:
+        Floats (..., C).
+    """
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)

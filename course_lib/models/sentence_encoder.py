@@ -7,11 +7,26 @@ import keras
 import numpy as np
 from keras import ops
 
-from course_lib.models.base import Task
+from course_lib.checkpoints.huggingface import sentence_transformers
 from course_lib.models.bert import Bert
 from course_lib.models.pooling import check_pooling, pool
-from course_lib.models.text_inputs import as_texts, check_lengths
+from course_lib.models.task import Task
+from course_lib.models.text_inputs import as_texts, check_lengths, check_max_length, raw_text
+from course_lib.progress import progress_bar
 from course_lib.text.batches import STEP, by_length, round_up
+
+
+def unit_length(vectors):
+    """Divides vectors by their lengths.
+
+    Args:
+        vectors: floats (..., D).
+
+    Returns:
+        Floats (..., D). A vector of zeros stays one, and has a gradient, unlike in `keras.ops.normalize`.
+    """
+    squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)  # (..., 1)
+    return vectors * ops.rsqrt(ops.maximum(squares, 1e-6))
 
 
 @keras.saving.register_keras_serializable("course_lib")
@@ -41,7 +56,7 @@ class InBatchNegatives(keras.losses.Loss):
         Returns:
             Floats (B,).
         """
-        first, second = ops.split(y_pred, 2, axis=0)
+        first, second = ops.split(unit_length(y_pred), 2, axis=0)
         scores = self.scale * ops.matmul(first, ops.transpose(second))  # (B, B)
         return ops.sparse_categorical_crossentropy(ops.arange(ops.shape(scores)[0]), scores, from_logits=True)
 
@@ -93,10 +108,13 @@ class SentenceEncoder(Task):
     Args:
         backbone: a `Bert`.
         pooling: how a text's tokens become one vector, as `course_lib.models.pooling.pool` takes it.
+        normalize: whether vectors have unit length.
+        max_length: highest number of tokens of a raw text. Longer texts are cut. By default nothing is cut.
         **kwargs: arguments of `keras.Model`, such as `name` and `dtype`.
 
     Raises:
-        ValueError: if there is no such pooling, or the backbone has no pooled output and it is asked for.
+        ValueError: if there is no such pooling, the backbone has no pooled output and it is asked for, or `max_length`
+            exceeds the number of positions.
 
     Example:
         >>> encoder = SentenceEncoder.from_preset("all-MiniLM-L6-v2")
@@ -107,10 +125,41 @@ class SentenceEncoder(Task):
 
     backbone_class = Bert
 
-    def __init__(self, backbone, pooling="mean", **kwargs):
+    def __init__(self, backbone, pooling="mean", normalize=True, max_length=None, **kwargs):
         super().__init__(backbone, **kwargs)
         check_pooling(backbone, pooling)
+        check_max_length(max_length, backbone.config.max_sequence_length)
         self.pooling = pooling
+        self.normalize = normalize
+        self.max_length = max_length
+
+    @classmethod
+    def head_arguments(cls, folder):
+        """Returns the constructor's arguments, beside the backbone, that a preset implies.
+
+        Args:
+            folder: path of a folder in the layout of Sentence Transformers, or of a `Bert` alone.
+
+        Raises:
+            ValueError: if the folder asks for a pooling or for a layer that this class does not have.
+        """
+        return sentence_transformers.arguments(folder)
+
+    def save_to_preset(self, folder, dtype="float32"):
+        """Writes config, weights and tokenizer for `from_preset` and for Sentence Transformers.
+
+        Args:
+            folder: path of the folder. It is made if need be.
+            dtype: of the weights in the file; "float16" halves it.
+
+        Raises:
+            ValueError: if the path is that of a file, or there is no such pooling there.
+        """
+        files = sentence_transformers.files(
+            self.pooling, self.normalize, self.max_length or self.config.max_sequence_length, self.config.hidden_dim
+        )
+        super().save_to_preset(folder, dtype)
+        sentence_transformers.write(folder, files)
 
     def build_layers(self):
         """Creates every weight."""
@@ -124,12 +173,11 @@ class SentenceEncoder(Task):
             training: whether to drop out.
 
         Returns:
-            Floats (B, D), each row of unit length; zeros without a token to take the mean or the maximum of.
+            Floats (B, D), with `normalize` each of unit length; zeros without a token to take the mean or maximum of.
         """
         encoded = self.backbone(inputs, training=training)
         vectors = pool(encoded, inputs.get("padding_mask") if isinstance(inputs, dict) else None, self.pooling)
-        squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)  # (B, 1)
-        return vectors * ops.rsqrt(ops.maximum(squares, 1e-6))  # at zero, `ops.normalize` has no gradient
+        return unit_length(vectors) if self.normalize else vectors
 
     def default_compile(self):
         """Returns the loss of in-batch negatives, and AdamW."""
@@ -154,42 +202,66 @@ class SentenceEncoder(Task):
         """
         if y is not None or sample_weight is not None:
             raise ValueError("Expected pairs of texts alone, since the other pairs are the negatives; got labels too.")
-        pairs = list(x)
+        pairs = list(x if (raw := raw_text(x)) is None else raw)
         if len(pairs) < 2 or any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
             raise ValueError("Expected at least two pairs of texts, such as [('a question', 'its answer'), ...].")
         texts = as_texts([text for part in zip(*pairs, strict=True) for text in part])
         self.check_tokenizer()
-        batch = self.tokenizer(texts)
+        batch = self.tokenizer(texts, max_length=self.max_length)
         check_lengths(batch["padding_mask"].sum(axis=1), self.config.max_sequence_length)
         halves = ({name: array[half] for name, array in batch.items()}
                   for half in (slice(len(pairs)), slice(len(pairs), None)))  # fmt: skip
         return _PairsOfTexts(*halves, batch_size or 32, seed)
 
-    def encode(self, texts, batch_size=64, max_length=None):
+    def encode(self, texts, batch_size=64, max_length=None, verbose="auto"):
         """Encodes texts, those of similar length together, so that little is computed for padding.
 
         Args:
-            texts: n strings, or one.
+            texts: n strings, in any container that `fit` takes, or one string.
             batch_size: how many are encoded at once.
-            max_length: highest number of tokens of a text. Longer texts are cut. By default nothing is cut.
+            max_length: in place of the encoder's.
+            verbose: whether to show a progress bar if there is more than one batch. By default it is shown in terminals
+                and notebooks.
 
         Returns:
             float32 (n, D), in the order of the texts.
 
         Raises:
-            ValueError: if a text is no string, or has more tokens than the backbone has positions.
+            ValueError: if a text is not a string, or has more tokens than the backbone has positions.
         """
         self.check_tokenizer()
-        batch = self.tokenizer(as_texts(texts), max_length=max_length)
+        raw = self._read(texts)
+        batch = self.tokenizer(as_texts(texts if raw is None else raw[0]), max_length=max_length or self.max_length)
         lengths = batch["padding_mask"].sum(axis=1)
         check_lengths(lengths, self.config.max_sequence_length)
         step = STEP if keras.backend.backend() == "jax" else 1  # JAX compiles each width anew: it gets few of them
         vectors = np.empty((len(lengths), self.config.hidden_dim), "float32")
-        for rows in by_length(lengths, batch_size):
-            width = round_up(lengths[rows].max(), step)
-            vectors[rows] = self.predict_on_batch({name: array[rows, :width] for name, array in batch.items()})
+        with progress_bar(len(lengths), verbose if len(lengths) > batch_size else False, unit="text") as bar:
+            for rows in by_length(lengths, batch_size):
+                width = round_up(lengths[rows].max(), step)
+                vectors[rows] = self.predict_on_batch({name: array[rows, :width] for name, array in batch.items()})
+                bar.update(len(rows))
         return vectors
+
+    def predict(self, x, batch_size=None, **kwargs):
+        """Encodes raw texts, as `encode` does. Given arrays, it does what `keras.Model.predict` does.
+
+        Args:
+            x: raw text, as `encode` takes it, or what Keras takes.
+            batch_size: B.
+            **kwargs: other arguments of `keras.Model.predict`; for raw text `verbose` alone.
+
+        Returns:
+            float32 (n, D).
+        """
+        if self._read(x) is None:
+            return super().predict(x, batch_size, **kwargs)
+        return self.encode(x, batch_size or 64, **kwargs)
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return super().get_config() | {"pooling": self.pooling}
+        return super().get_config() | {
+            "pooling": self.pooling,
+            "normalize": self.normalize,
+            "max_length": self.max_length,
+        }

@@ -11,14 +11,15 @@ import numpy as np
 from keras import ops
 
 from course_lib.checkpoints.native import NativeFormat
-from course_lib.generation.loop import Generator
+from course_lib.generation.loop import Generator, known_tokens
 from course_lib.generation.prompts import is_seen, pad_rows, read_prompts, read_seed
 from course_lib.generation.samplers import read_sampler
 from course_lib.layers.activations import activation_function
 from course_lib.layers.positions import SinePositionEncoding, token_positions
 from course_lib.layers.transformer import TransformerStack
 from course_lib.metrics.perplexity import Perplexity
-from course_lib.models.base import Backbone, Task
+from course_lib.models.base import Backbone
+from course_lib.models.task import Task
 from course_lib.models.text_inputs import as_texts
 from course_lib.text.batches import Pairs, by_length, round_up
 from course_lib.text.byte_pair import BytePairTokenizer
@@ -92,6 +93,7 @@ class Seq2Seq(Backbone):
     config_class = Seq2SeqConfig
     tokenizer_class = BytePairTokenizer
     checkpoint_format = NativeFormat("course-seq2seq", Seq2SeqConfig)
+    input_names = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids")
     hides_the_future = True  # whether later positions of a target are hidden
 
     def __init__(self, config, tokenizer=None, **kwargs):
@@ -269,6 +271,7 @@ class Seq2SeqLM(Task):
 
     backbone_class = Seq2Seq
     needs_labels = True
+    predict_hint = " `generate` translates texts."
 
     def __init__(self, backbone, **kwargs):
         super().__init__(backbone, **kwargs)
@@ -430,7 +433,7 @@ class Seq2SeqLM(Task):
             cache=state["cache"],
             position=position,
         )
-        return self.score(outputs["sequence_output"][:, 0]), state | {
+        return known_tokens(self.score(outputs["sequence_output"][:, 0]), self.tokenizer), state | {
             "cache": outputs["cache"],
             "position": position + 1,
         }

@@ -146,3 +146,17 @@ def check_lengths(lengths, longest):
             f"Expected texts of at most {longest} tokens; text {lengths.argmax()} has {lengths.max()}. "
             f"Pass max_length={longest} to cut longer texts."
         )
+
+
+def check_max_length(max_length, longest):
+    """Checks the number of tokens to which raw texts are cut.
+
+    Args:
+        max_length: an integer, or None.
+        longest: the number of positions of the model.
+
+    Raises:
+        ValueError: if it is not from 1 to the number of positions.
+    """
+    if max_length is not None and not 0 < max_length <= longest:
+        raise ValueError(f"Expected a max_length from 1 to {longest}, the number of positions; got {max_length}.")

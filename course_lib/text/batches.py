@@ -159,6 +159,8 @@ class Pairs(keras.utils.PyDataset):
         self.arrays = inputs, labels, weights
         longer = np.maximum(inputs["encoder_padding_mask"].sum(axis=1), (weights > 0).sum(axis=1))
         self.widths = np.array([round_up(length, STEP // 2) for length in longer])
+        if len(self.widths) <= batch_size:  # one batch holds them all
+            self.widths[:] = self.widths.max()
         self.batch_size, self.rng = batch_size, np.random.default_rng(seed)
         self.on_epoch_end()
 

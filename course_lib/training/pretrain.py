@@ -15,9 +15,9 @@ import pathlib
 import time
 
 import keras
-from tqdm.auto import tqdm
 
 from course_lib.data import corpus
+from course_lib.progress import progress_bar
 from course_lib.training import resumable
 from course_lib.training.clm import CausalLanguageModeling
 from course_lib.training.losses import CrossEntropy
@@ -151,7 +151,9 @@ class _Progress(keras.callbacks.Callback):
     def __init__(self, recipe, first):
         super().__init__()
         self.tokens = recipe.batch_size * recipe.length
-        self.bar = tqdm(total=recipe.steps * self.tokens, initial=first * self.tokens, unit="token", unit_scale=True)
+        self.bar = progress_bar(
+            recipe.steps * self.tokens, True, initial=first * self.tokens, unit="token", unit_scale=True
+        )
 
     def on_train_batch_end(self, batch, logs=None):
         if batch % 10 == 9:

@@ -1,14 +1,18 @@
 """Raw text in place of arrays: each task learns from it without `compile`, and what is no text goes to Keras."""
 
+import collections
+import collections.abc
+
 import keras
 import numpy as np
 import pytest
 import tiny_models
+from keras import ops
 from layer_checks import compiled, randomize, to_numpy
 
 from course_lib import SentenceEncoder, Seq2SeqLM
 from course_lib.models.sentence_encoder import InBatchNegatives
-from course_lib.models.text_inputs import as_texts, check_lengths, is_raw_text
+from course_lib.models.text_inputs import as_texts, check_lengths, labels_of, raw_text, read_data_set
 
 TEXTS = ["a b c", "d a", "e f g h i", "a", "b d", "c c c", "k l a", "m", "f a f", "g g"]
 PAIRS = list(zip(TEXTS, TEXTS[1:] + TEXTS[:1], strict=True))
@@ -262,17 +266,39 @@ def test_several_arrays_in_a_list_are_several_inputs():
     assert np.isfinite(history["loss"]).all()
 
 
+class Column(collections.abc.Sequence):
+    """A column of the `datasets` library is such a sequence."""
+
+    def __init__(self, *rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]
+
+
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
-    "x",
+    ("x", "expected"),
     [
-        *("a", ["a"], ("a", "b"), [["a", "b"], ["c"]], (("a", "b"),), [("a", "b")], [[]], [], np.array(["a"])),
-        *(np.array([["a", "b"]]), np.array(["a", "b"], object), np.array([["a"], ["b", "c"]], object)),
+        ("a", "a"),
+        (b"\xc3\xa9", "é"),
+        (np.array([["a", "b"]]), [["a", "b"]]),
+        (np.array([["a"], ["b", "c"]], object), [["a"], ["b", "c"]]),
+        ([["a", "b"], ["c"]], [["a", "b"], ["c"]]),
+        ((("a", b"b"),), [["a", "b"]]),
+        *((x, []) for x in ([], (), Column())),
+        ([[]], [[]]),
+        *((container(["a", "é"]), ["a", "é"]) for container in (list, tuple, np.array, collections.UserList)),
+        *((x, ["a", "é"]) for x in (np.array(["a", "é"], object), Column("a", "é"), [b"a", b"\xc3\xa9"])),
+        (np.array(["a", "é"], np.dtypes.StringDType()), ["a", "é"]),
+        (np.array([b"a"]), ["a"]),
     ],
-    ids=repr,
 )
-def test_what_is_raw_text(x):
-    assert is_raw_text(x)
+def test_what_is_raw_text(x, expected):
+    assert raw_text(x) == expected
 
 
 @pytest.mark.one_backend
@@ -280,18 +306,38 @@ def test_what_is_raw_text(x):
     "x",
     [
         *(None, 1, {"token_ids": ["a"]}, {"a"}, [1, 2], [[1, 2]], [np.array(["a"])], [np.ones(2), np.ones(2)]),
-        *(np.ones(2), np.array([1, 2], object), np.array([], object), b"a", [b"a"], [["a", 1]], [[["a"]]]),
+        *(np.ones(2), np.array([1, 2], object), np.array([], object), [["a", 1]], [[["a"]]], range(3), ops.ones(2)),
         *(iter("a"), [None, "a"]),
     ],
     ids=lambda x: type(x).__name__,
 )
-def test_what_is_no_raw_text(x):
-    assert not is_raw_text(x)
+def test_what_is_not_raw_text(x):
+    assert raw_text(x) is None
+
+
+@pytest.mark.one_backend
+def test_tensors_and_data_sets_of_strings():
+    import tensorflow as tf
+
+    assert raw_text(tf.constant(["a", "é"])) == ["a", "é"] and raw_text(tf.constant([["a", "b"]])) == [["a", "b"]]
+    assert raw_text(tf.constant([1, 2])) is None
+    texts, names, weights = ["a", "é", "c"], ["x", "y", "x"], [1.0, 0.5, 2.0]
+    for columns in ((texts,), (texts, names), (texts, [0, 1, 0]), (texts, names, weights)):
+        data = tf.data.Dataset.from_tensor_slices(columns if len(columns) > 1 else texts)
+        for given, size in ((data, None), (data.batch(2), 2)):
+            found = read_data_set(given)
+            assert found[0] == texts and found[3] == size
+            assert labels_of(found[1]) == (list(columns[1]) if len(columns) > 1 else None)
+            assert found[2] == (weights if len(columns) > 2 else None)
+    with pytest.raises(ValueError, match="take"):
+        read_data_set(data.repeat())
+    with pytest.raises(ValueError, match="UTF-8"):
+        raw_text([b"\xff"])
 
 
 @pytest.mark.one_backend
 def test_texts_and_their_lengths():
-    assert as_texts("a") == ["a"] == as_texts(np.array(["a"])) and as_texts(("a", "b")) == ["a", "b"]
+    assert as_texts("a") == ["a"] == as_texts(np.array(["a"])) and as_texts((b"a", "b")) == ["a", "b"]
     with pytest.raises(ValueError, match="none"):
         as_texts([])
     with pytest.raises(ValueError, match=r"int.*\[1, 3\]"):
@@ -337,3 +383,101 @@ def test_the_order_is_that_of_keras_seed(monkeypatch):
         model.fit(TEXTS * 3, batch_size=3, shuffle=shuffle)
     assert np.array_equal(seen[0], seen[1]) and not np.array_equal(seen[0], seen[2])
     assert np.array_equal(seen[3], seen[4])
+
+
+def containers(texts):
+    """The same texts in everything that Keras users have them in."""
+    import tensorflow as tf
+
+    yield from (texts, tuple(texts), np.array(texts), np.array(texts, "S"), np.array(texts, object))
+    yield from (collections.UserList(texts), Column(*texts), tf.constant(texts))
+
+
+@pytest.mark.one_backend
+def test_every_container_becomes_the_same_batches(monkeypatch):
+    import tensorflow as tf
+
+    seen = []
+    for name in ("fit", "evaluate"):
+        monkeypatch.setattr(keras.Model, name, lambda self, x, *args, **kwargs: seen.append(x))
+    model = tiny_models.text_classifier(**LONG)
+    ids = [model.names.index(name) for name in CLASSES]
+    expected = model.examples(TEXTS, CLASSES, batch_size=4)
+    data = tf.data.Dataset.from_tensor_slices((TEXTS, CLASSES))
+    for x, y, size in (
+        *((x, CLASSES, 4) for x in containers(TEXTS)),
+        *((TEXTS, y, 4) for y in (*containers(CLASSES), ids, np.array(ids), tf.constant(ids))),
+        (data.batch(4), None, None),
+        (data, None, 4),
+    ):
+        model.fit(x, y, size, shuffle=False)
+        model.evaluate(x, y, size)
+        for found in seen[-2:]:
+            assert found.batch_size == 4 and np.array_equal(found.labels, expected.labels)
+            assert all(np.array_equal(found.inputs[name], expected.inputs[name]) for name in expected.inputs)
+
+
+def test_a_data_set_of_strings_trains_and_is_labelled():
+    import tensorflow as tf
+
+    model = tiny_models.text_classifier(**LONG)
+    data = tf.data.Dataset.from_tensor_slices((TEXTS, CLASSES)).batch(4)
+    history = model.fit(data, validation_data=data, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"] + history["val_loss"]).all()
+    right = [each.label for each in model.predict(TEXTS, verbose=0)]
+    for x in (data.map(lambda text, label: text), np.array(TEXTS, "S"), tf.constant(TEXTS)):
+        assert [each.label for each in model.predict(x, verbose=0)] == right
+    assert [each.label for each in model.predict_on_batch(TEXTS)] == right
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", TASKS)
+def test_one_batch_of_texts(name):
+    make, data = TASKS[name]
+    model = make()
+    before = float(np.ravel(model.test_on_batch(*data))[0])
+    logs = model.train_on_batch(*data, return_dict=True)
+    assert np.isfinite(before) and np.isfinite(logs["loss"])
+    if name.startswith("BertPretrainer"):
+        return  # each batch is masked anew
+    whole = model.evaluate(*data, batch_size=len(data[0]), verbose=0, return_dict=True)["loss"]
+    np.testing.assert_allclose(float(np.ravel(model.test_on_batch(*data))[0]), whole, rtol=1e-4)
+
+
+@pytest.mark.one_backend
+def test_the_last_texts_are_held_out_as_keras_does(monkeypatch):
+    seen = []
+    monkeypatch.setattr(keras.Model, "fit", lambda self, x, *args, **kwargs: seen.append((x, kwargs)))
+    model = tiny_models.text_classifier()
+    model.fit(TEXTS, CLASSES, validation_split=0.3, sample_weight=np.arange(10))
+    train, kwargs = seen[0]
+    held_out = kwargs["validation_data"]
+    assert len(train.lengths) == 7 and len(held_out.lengths) == 3 and kwargs["validation_split"] == 0
+    assert sorted(train.weights) == list(range(7)) and sorted(held_out.weights) == [7, 8, 9]
+    with pytest.raises(ValueError, match="validation_split"):
+        model.fit(TEXTS, CLASSES, validation_split=1.0)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", [name for name in TASKS if "Classifier" not in name and name != "SentenceEncoder"])
+def test_predict_of_texts_names_what_answers_to_them(name):
+    make, _ = TASKS[name]
+    with pytest.raises(ValueError, match=r"arrays.*(generate|fill_mask)"):
+        make().predict(TEXTS)
+
+
+def test_a_compile_that_leaves_something_out():
+    model = tiny_models.text_classifier()
+    model.compile(optimizer=keras.optimizers.SGD(0.1))
+    assert model.fit(TEXTS, CLASSES, verbose=0).history.keys() == {"accuracy", "loss"}
+    model.compile(loss=model.default_compile()["loss"], weighted_metrics=[])
+    assert model.fit(TEXTS, CLASSES, verbose=0).history.keys() == {"loss"}
+    assert isinstance(model.optimizer, type(model.default_compile()["optimizer"]))
+
+
+@pytest.mark.one_backend
+def test_validation_texts_come_in_batches_of_the_same_size(monkeypatch):
+    seen = []
+    monkeypatch.setattr(keras.Model, "fit", lambda self, x, *args, **kwargs: seen.append(kwargs["validation_data"]))
+    tiny_models.text_classifier().fit(TEXTS, CLASSES, 4, validation_data=(TEXTS, CLASSES))
+    assert seen[0].batch_size == 4

@@ -5,10 +5,13 @@ The tensors of the heads are rows of each family's format.
 
 import pathlib
 
+import numpy as np
+
 from course_lib.checkpoints.files import read_json
 
 _CLASSES = {"classes": "ForSequenceClassification", "labels": "ForTokenClassification"}  # of texts, and of tokens
 _POOLINGS = {"Bert": "pooled", "GPT2": "last", "OpenAIGPT": "last"}
+_PROBLEMS = {False: "single_label_classification", True: "multi_label_classification"}  # by `multi_label`
 _FAMILIES = {"classes": tuple(_POOLINGS), "labels": ("Bert",)}
 
 
@@ -45,22 +48,23 @@ def arguments(folder, kind):
         kind: "classes" for a classifier of texts, "labels" for a classifier of tokens.
 
     Returns:
-        A dict with the names under `kind`, `dropout` and, for a classifier of texts, `pooling`.
+        A dict with the names under `kind`, `dropout` and, for a classifier of texts, `pooling` and `multi_label`.
 
     Raises:
-        ValueError: if the folder holds no classifier of this kind, the labels are no list of names, or it gives a text
-            several labels or a number.
+        ValueError: if the folder holds no classifier of this kind, the names of the labels are invalid, or the task is
+            regression.
     """
     found = family(folder, kind)
     path = pathlib.Path(folder) / "config.json"
     config = read_json(path)
-    if config.get("problem_type") not in (None, "single_label_classification"):
-        raise ValueError(f"Expected one label per text in {path}; got the problem_type {config['problem_type']!r}.")
+    problem = config.get("problem_type")
+    if problem not in (None, *_PROBLEMS.values()) or (kind == "labels" and problem == _PROBLEMS[True]):
+        raise ValueError(f"Expected a problem_type of {sorted(_PROBLEMS.values())} in {path}; got {problem!r}.")
     dropout = config.get("classifier_dropout")
     if dropout is None:
         dropout = config.get("hidden_dropout_prob", 0.1) if found == "Bert" else 0.0
-    pooling = {"pooling": _POOLINGS[found]} if kind == "classes" else {}
-    return {kind: _names(config, path), "dropout": dropout} | pooling
+    of_texts = {"pooling": _POOLINGS[found], "multi_label": problem == _PROBLEMS[True]} if kind == "classes" else {}
+    return {kind: _names(config, path), "dropout": dropout} | of_texts
 
 
 def is_classifier(model):
@@ -106,7 +110,13 @@ def head_config(model):
     Returns:
         A dict.
     """
-    return {
+    if model.multi_label and np.any(np.array(model.threshold) != 0.5):
+        raise ValueError(
+            f"Expected a threshold of 0.5, since this layout has no place for another; got {model.threshold}. "
+            f"Save this one as a .keras file."
+        )
+    problem = {"problem_type": _PROBLEMS[True]} if model.multi_label else {}
+    return problem | {
         "id2label": {str(index): name for index, name in enumerate(model.names)},
         "label2id": {name: index for index, name in enumerate(model.names)},
         "classifier_dropout": model.dropout.rate,
@@ -115,7 +125,8 @@ def head_config(model):
 
 def _names(config, path):
     """The names in the order of their ids, which must be 0, 1, 2, …"""
-    id2label = config.get("id2label", {0: "LABEL_0", 1: "LABEL_1"})
+    count = config.get("num_labels", config.get("_num_labels", 2))
+    id2label = config.get("id2label", {index: f"LABEL_{index}" for index in range(count)})
     if {*map(str, id2label)} != {*map(str, range(len(id2label)))}:
         raise ValueError(f"Expected the ids of labels from 0 to {len(id2label) - 1} in {path}; got {sorted(id2label)}.")
     by_id = {int(index): name for index, name in id2label.items()}
