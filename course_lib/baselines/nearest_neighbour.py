@@ -1,4 +1,4 @@
-"""The nearest known text, by TF-IDF: what a translation memory looks up. It is a baseline for a translator."""
+"""Finds the nearest known text by TF-IDF, as a translation memory does. It is a baseline for translation models."""
 
 import numpy as np
 
@@ -6,20 +6,19 @@ import numpy as np
 def nearest(known, texts, ngram_range=(1, 3)):
     """Finds the most similar known text for each text.
 
-    Two texts are compared by the n-grams of characters that they share, weighted by TF-IDF: the similarity is the
-    cosine of the two vectors.
+    The similarity of two texts is the cosine of their TF-IDF vectors over n-grams of characters.
 
     Args:
         known: m strings.
         texts: n strings.
-        ngram_range: lengths of the shortest and the longest n-gram.
+        ngram_range: lengths of the shortest and of the longest n-gram.
 
     Returns:
-        Integers (n,), places in `known`. Of several that are equally similar, it is the first.
+        Integers (n,), indices into `known`. Of equally similar texts, the first is returned.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=ngram_range, sublinear_tf=True)
     vectors = vectorizer.fit_transform(known)  # (m, features)
     similarity = (vectorizer.transform(texts) @ vectors.T).toarray()  # (n, m)
-    return np.round(similarity, 6).argmax(axis=1)  # rounding errors must not decide between equals
+    return np.round(similarity, 6).argmax(axis=1)  # rounded, so that floating-point errors do not decide a tie

@@ -5,7 +5,7 @@ Shapes: n predictions, V vocabulary, K kinds of context, G groups of contexts.
 
 import numpy as np
 
-_GROUPS = np.array([1, 3, 10, 30])  # both neighbours were seen around a token never, 1 or 2 times, 3 to 9 times, …
+_GROUPS = np.array([1, 3, 10, 30])  # both neighbours were seen together 0 times, 1 or 2 times, 3 to 9 times, …
 
 
 class InterpolatedNgram:
@@ -13,14 +13,14 @@ class InterpolatedNgram:
 
     The $p_k$ are the frequencies of x among all tokens, among those to the right of l, among those to the left of r,
     and among those between l and r. The weights depend on the group g, which says how often l and r were seen around a
-    token. They are equal until `fit` finds them from held-out tokens.
+    token. All weights are equal until `fit` estimates them on held-out tokens.
 
     Args:
-        documents: sequences of token ids to count in.
+        documents: sequences of token ids to count.
         vocabulary_size: V.
 
     Raises:
-        ValueError: if there is no token with two neighbours.
+        ValueError: if no document has three tokens or more.
 
     Attributes:
         weights: floats (G, K). Each row adds up to 1.
@@ -39,7 +39,7 @@ class InterpolatedNgram:
         self._contexts, both = np.unique(left * vocabulary_size + right, return_inverse=True)
 
         def frequencies(context, number):
-            """Makes one row of probabilities per context, (number, V), and counts the contexts, (number,)."""
+            """Computes a row of probabilities per context, (number, V), and counts its tokens, (number,)."""
             ones = np.ones(len(token), "float32")
             counts = sparse.csr_matrix((ones, (context, token)), shape=(number, vocabulary_size))
             totals = np.asarray(counts.sum(axis=1)).ravel()
@@ -53,7 +53,7 @@ class InterpolatedNgram:
         self.weights = np.full((len(_GROUPS) + 1, 4), 0.25)
 
     def _parts(self, left, right):
-        """Looks up the probabilities by each kind of context, matrices (n, V), and the group of each row, (n,)."""
+        """Looks up K matrices of probabilities (n, V), one per kind of context, and the group of each row, (n,)."""
         key = np.asarray(left, "int64") * self.vocabulary_size + right
         row = np.searchsorted(self._contexts, key)
         found = self._contexts[np.minimum(row, len(self._contexts) - 1)] == key
@@ -62,13 +62,13 @@ class InterpolatedNgram:
         return parts, np.searchsorted(_GROUPS, self._seen[row], side="right")
 
     def fit(self, left, token, right, rounds=30):
-        """Finds the weights under which tokens that were not counted are most likely, by expectation–maximisation.
+        """Finds the weights that make held-out tokens most likely, by expectation–maximisation.
 
         Args:
-            left: ids (n,) of the tokens before.
-            token: ids (n,).
-            right: ids (n,) of the tokens after.
-            rounds: number of rounds.
+            left: ids (n,) of the tokens to the left.
+            token: ids (n,) of the held-out tokens.
+            right: ids (n,) of the tokens to the right.
+            rounds: number of iterations.
         """
         parts, group = self._parts(left, right)
         here = np.stack([np.asarray(part[np.arange(len(token)), token]).ravel() for part in parts], axis=1)  # (n, K)
@@ -80,14 +80,14 @@ class InterpolatedNgram:
                     self.weights[index] = total / total.sum()
 
     def probabilities(self, left, right):
-        """Computes the distribution of the token between two others.
+        """Computes the distribution of the token between two neighbours.
 
         Args:
-            left: ids (n,) of the tokens before.
-            right: ids (n,) of the tokens after.
+            left: ids (n,) of the tokens to the left.
+            right: ids (n,) of the tokens to the right.
 
         Returns:
-            float32 (n, V). A context that was never seen adds nothing, and the other kinds are scaled up.
+            float32 (n, V). If a context was never seen, its kind is left out and the others are scaled up.
         """
         parts, group = self._parts(left, right)
         weights = self.weights[group].astype("float32")  # (n, K)

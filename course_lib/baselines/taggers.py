@@ -1,6 +1,6 @@
 """Two baselines for a `TokenClassifier`: a dictionary of known entities, and a conditional random field.
 
-Both take and return what `course_lib.data.wnut` holds: sentences as sequences of words, and a label for each word.
+Both work on data in the form of `course_lib.data.wnut`: sentences as sequences of words, with a label for each word.
 
 Shapes: W words.
 """
@@ -14,16 +14,17 @@ from course_lib.metrics.spans import bio_to_spans, repair_bio, spans_to_bio
 
 
 class DictionaryTagger:
-    """Labels the words that were an entity in the training split: from left to right, the longest entry that fits.
+    """Labels words that are known entities: going from left to right, it takes the longest dictionary entry that fits.
 
-    An entry gets the type that it had most often. It counts only if its words were an entity often enough, wherever
-    they occur in the training split: that keeps out "may" and "apple", unless they are mostly names.
+    The entries are the entities of the training sentences, each with its most frequent type. An entry is used only if
+    its words are an entity in a large enough fraction of their occurrences. This keeps out "may" and "apple", unless
+    they are mostly names.
 
     Args:
         sentences: sequences of words.
         labels: for each sentence, a label for each word.
         lowercase: whether to ignore capitals.
-        fraction: lowest fraction of the occurrences of an entry's words that are an entity, from 0 to 1.
+        fraction: minimum fraction of the occurrences of an entry's words that are an entity, from 0 to 1.
 
     Raises:
         ValueError: if there is not one label per word.
@@ -83,18 +84,18 @@ def _labelled(sentences, labels):
 
 
 class CRFTagger:
-    """A conditional random field: it scores each feature of a word with each label, and each label with the next.
+    """A conditional random field with scores for each feature and label, and for each label and the next one.
 
-    It labels a sentence by the sequence with the highest sum of scores (Lafferty, McCallum and Pereira, 2001). Training
-    is deterministic.
+    A sentence gets the sequence of labels with the highest sum of scores (Lafferty, McCallum and Pereira, 2001).
+    Training is deterministic.
 
     Args:
         sentences: sequences of words.
         labels: for each sentence, a label for each word.
-        lowercase: whether to hide capitals from it.
+        lowercase: whether the features ignore capitals.
         l1: weight of the sum of absolute values in the loss.
         l2: weight of the sum of squares in the loss.
-        iterations: highest number of iterations of L-BFGS.
+        iterations: maximum number of iterations of L-BFGS.
 
     Raises:
         ValueError: if there is not one label per word.
@@ -121,7 +122,7 @@ class CRFTagger:
             sentences: sequences of words.
 
         Returns:
-            For each sentence, a list with a label for each word. `repair_bio` has made them valid.
+            For each sentence, a list with a label for each word, made valid by `repair_bio`.
         """
         return [repair_bio(self.tagger.tag(self._features(words))) for words in sentences]
 
@@ -134,11 +135,11 @@ def word_features(words, place, lowercase=False):
 
     Args:
         words: W strings.
-        place: of the word among them.
-        lowercase: whether to hide capitals.
+        place: index of the word in `words`.
+        lowercase: whether the features ignore capitals.
 
     Returns:
-        A list of strings, the features that the word has.
+        A list of strings, the features of the word.
     """
     word = words[place].lower()
     found = ["always"]
@@ -151,14 +152,14 @@ def word_features(words, place, lowercase=False):
 
 
 def shape(word):
-    """Reduces a word to the kinds of its characters: "McDonald's" becomes "XxXx'x", and "2022" becomes "0".
+    """Reduces a word to its shape: "McDonald's" becomes "XxXx'x", and "2022" becomes "0".
 
     Args:
         word: a string.
 
     Returns:
-        A string: X for capitals, x for other letters, 0 for digits, and other characters as they are. Each run of the
-        same character is written once.
+        A string: X for capitals, x for other letters, 0 for digits, and other characters as they are. A run of equal
+        characters is written as one.
     """
     kinds = "".join("X" if c.isupper() else "x" if c.isalpha() else "0" if c.isdigit() else c for c in word)
     return re.sub(r"(.)\1+", r"\1", kinds)

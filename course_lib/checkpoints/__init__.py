@@ -1,1 +1,1 @@
-"""Checkpoints: one module per format, which maps files to the variables of our models. It imports no model."""
+"""Checkpoint formats, which map the tensors of files to the variables of our models. They do not import the models."""

@@ -1,4 +1,4 @@
-"""A foreign config file as a table: the meaning of each entry for our configs."""
+"""Describes the config file of another library as a table: what each entry means for our configs."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class ConfigTable:
-    """Translates the entries of a foreign config into the fields of ours, and back.
+    """Translates the entries of another library's config into the fields of ours, and back.
 
-    The table lists every entry that the foreign class computes with. An entry of the file sets a field, or must have
-    the only value that we compute. All other entries change nothing, and are ignored.
+    The table lists every entry that their class uses in its computation. Such an entry sets one of our fields, or must
+    have the only value that our models support. All other entries do not change what is computed, and are ignored.
 
     Args:
-        fields: foreign entry → (our field, the value where the entry is absent).
-        values: our field → {foreign value: our value}, for the fields whose values have other names there.
-        fixed: foreign entry → the only value that our models compute.
-        aliases: second name of a foreign entry → its first name.
+        fields: their entry → (our field, their default value if the entry is absent).
+        values: our field → {their value: our value}, for the fields whose values have different names in their files.
+        fixed: their entry → the only value that our models support.
+        aliases: second name of their entry → its first name.
     """
 
     fields: Mapping[str, tuple]
@@ -24,17 +24,18 @@ class ConfigTable:
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def read(self, config, path):
-        """Translates a foreign config into ours.
+        """Translates their config into ours.
 
         Args:
-            config: a dict.
-            path: of the file that it was read from, for messages.
+            config: dict of their entries.
+            path: path of the file that it was read from, for error messages.
 
         Returns:
-            A dict with each field of `fields`.
+            A dict of our fields, those that `fields` names.
 
         Raises:
-            ValueError: if an entry has a value that our models do not compute, or contradicts its alias. It names each.
+            ValueError: if an entry has a value that our models do not support, or contradicts its alias. The message
+                names each.
         """
         wrong, config = [], dict(config)
         for alias, name in self.aliases.items():
@@ -53,20 +54,20 @@ class ConfigTable:
             else:
                 wrong.append(f"{name} must be one of {sorted(names)}, not {value!r}")
         if wrong:
-            raise ValueError(f"Expected a config in {path} that this class can honour; {'; '.join(wrong)}.")
+            raise ValueError(f"Expected a config in {path} that this class supports; {'; '.join(wrong)}.")
         return fields
 
     def write(self, fields):
-        """Translates our config into the foreign one.
+        """Translates our config into theirs.
 
         Args:
-            fields: a dict with each field of ours.
+            fields: dict with all fields of our config.
 
         Returns:
             A dict with each entry of `fixed` and of `fields`.
 
         Raises:
-            ValueError: if a field has a value without a name there. It names each.
+            ValueError: if a field has a value for which their files have no name. The message names each.
         """
         config, wrong = dict(self.fixed), []
         for name, (field, _) in self.fields.items():

@@ -11,14 +11,14 @@ def read_json(path, kind=dict):
     """Reads a JSON file.
 
     Args:
-        path: of the file.
-        kind: the type that the file must hold, `dict` or `list`.
+        path: path of the file.
+        kind: type that the file must contain, `dict` or `list`.
 
     Returns:
-        The content of the file, of that type.
+        The content of the file.
 
     Raises:
-        ValueError: if there is no such file, or it is broken, or it holds another type.
+        ValueError: if the file does not exist, is broken, or contains a different type.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -42,7 +42,7 @@ def read_tensors(folder):
         A dict from names to arrays, in the shapes and dtypes of the files.
 
     Raises:
-        ValueError: if there is no safetensors file, or a shard is missing, or a file is broken.
+        ValueError: if there is no safetensors file, a shard is missing, or a file is broken.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -65,14 +65,14 @@ def read_tensors(folder):
 
 
 def write_checkpoint(folder, config, tensors):
-    """Writes `config.json` and `model.safetensors`, and replaces those that were there.
+    """Writes `config.json` and `model.safetensors`, and replaces existing ones.
 
-    Each file appears in one step, when it is complete. The index of older shards is removed.
+    Each file appears in one step, when it is complete. The index of an older, sharded checkpoint is removed.
 
     Args:
-        folder: path of the folder. It is made if need be.
-        config: a dict that JSON can hold.
-        tensors: a dict from names to contiguous arrays.
+        folder: path of the folder. It is created if it does not exist.
+        config: dict that can be written as JSON.
+        tensors: dict from names to contiguous arrays.
     """
     from safetensors.numpy import save_file
 
@@ -81,8 +81,8 @@ def write_checkpoint(folder, config, tensors):
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
         config_path, weights_path = (pathlib.Path(partial) / name for name in ("config.json", "model.safetensors"))
         config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file(tensors, weights_path, metadata={"format": "pt"})  # which transformers wants to see
-        shutil.copymode(config_path, weights_path)  # safetensors lets nobody but the owner read what it writes
+        save_file(tensors, weights_path, metadata={"format": "pt"})  # required by transformers
+        shutil.copymode(config_path, weights_path)  # safetensors makes its files readable by the owner only
         os.replace(weights_path, folder / weights_path.name)
         os.replace(config_path, folder / config_path.name)
     (folder / "model.safetensors.index.json").unlink(missing_ok=True)

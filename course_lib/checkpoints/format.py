@@ -1,7 +1,8 @@
-"""What every checkpoint format shares: it reads a folder, gives a model its weights, and writes a folder.
+"""Base class of all checkpoint formats: reads a folder, loads weights into a model, and writes a folder.
 
 A format is a list of rows. Each row says which variable of our model a tensor of the file belongs to. Formats are
-strict: a tensor that is missing, left over or of another shape is an error, and then nothing is loaded.
+strict: if a tensor is missing, left over or of the wrong shape, that is an error and nothing is loaded. A tensor may
+only be left over if it belongs to a head that the model does not have.
 """
 
 import dataclasses
@@ -11,22 +12,22 @@ import numpy as np
 
 from course_lib.checkpoints.files import write_checkpoint
 
-# Which of our classes loads a folder, by the model_type in its config. Messages name them.
+# model_type in a config → our class that loads such a folder, named in error messages
 MODEL_CLASSES = {"bert": "Bert", "gpt2": "GPT2", "openai-gpt": "OpenAIGPT", "course-seq2seq": "Seq2Seq"}
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One row of a format: a tensor of the file, and the variable of our model that holds it.
+    """One row of a format: a tensor of the file and the variable of our model that it belongs to.
 
     Args:
-        name: name of the tensor in the file of a model with all its heads.
-        path: attributes that lead to the variable, such as "encoder.blocks.0.attention.query.kernel".
-        transposed: whether the file holds the matrix as (out, in), as PyTorch's linear layers do.
-        in_backbone: whether the path starts at the backbone. Otherwise it starts at the task.
-        part: (i, n) if the variable is part i of n equal parts of the tensor, cut along its last axis. The rows of the
-            n parts follow each other.
+        name: name of the tensor in the file of a model that has all heads.
+        path: path of attributes to the variable, such as "encoder.blocks.0.attention.query.kernel".
+        transposed: whether the matrix is (out, in) in the file, as in PyTorch's linear layers.
+        in_backbone: whether the path starts at the backbone. If not, it starts at the task model.
+        part: (i, n) if the tensor is cut into n equal parts along its last axis and the variable is part i. The rows
+            for the n parts must follow each other.
     """
 
     name: str
@@ -39,10 +40,10 @@ class Tensor:
         """Finds the variable of this row.
 
         Args:
-            model: a backbone, or a task with one.
+            model: a backbone, or a task model with one.
 
         Returns:
-            The variable, or None if the model has none at this path.
+            The variable, or None if the model does not have it.
         """
         found = getattr(model, "backbone", model) if self.in_backbone else model
         for step in self.path.split("."):
@@ -55,7 +56,7 @@ class Tensor:
         """Computes the shape that the tensor of the file must have.
 
         Args:
-            variable: of this row.
+            variable: the variable of this row.
 
         Returns:
             A tuple.
@@ -64,10 +65,10 @@ class Tensor:
         return (*rest, last * self.part[1])
 
     def from_file(self, array):
-        """Computes the value of the variable.
+        """Turns a tensor of the file into the value of the variable.
 
         Args:
-            array: the tensor of the file, in `file_shape`.
+            array: the tensor, of shape `file_shape`.
 
         Returns:
             An array in the variable's shape.
@@ -76,22 +77,22 @@ class Tensor:
         return array.T if self.transposed else array
 
     def to_file(self, array):
-        """Computes the variable's part of the tensor of the file.
+        """Turns the value of the variable into its part of the file's tensor.
 
         Args:
             array: the value of the variable.
 
         Returns:
-            An array in `file_shape`, but that its last axis has the length of one part.
+            An array of shape `file_shape`, except that its last axis has the length of one part.
         """
         return array.T if self.transposed else array
 
 
 class Format:
-    """How one family of models lies in files.
+    """Describes how one family of models is stored in files.
 
-    A subclass names its `model_type` and overrides `read_fields`, `read_tensors` and `rows`. A format that is written,
-    and not only read, also overrides `config_of`.
+    A subclass sets `model_type` and overrides `read_fields`, `read_tensors` and `rows`. If it can also write the
+    format, it overrides `config_of`, too.
     """
 
     model_type = None
@@ -106,7 +107,7 @@ class Format:
             The fields of our config, a dict.
 
         Raises:
-            ValueError: if there is no config, or it is of another model, or an entry cannot be honoured.
+            ValueError: if there is no config, it belongs to a different kind of model, or an entry is not supported.
         """
         raise NotImplementedError
 
@@ -115,10 +116,10 @@ class Format:
 
         Args:
             folder: path of the folder, a `pathlib.Path`.
-            fields: of our config.
+            fields: fields of our config.
 
         Returns:
-            A dict of arrays by the names that `rows` gives them.
+            A dict from the names that `rows` uses to arrays.
 
         Raises:
             ValueError: if a file is missing, broken or pickled.
@@ -129,8 +130,8 @@ class Format:
         """Lists the tensors of this format.
 
         Args:
-            fields: of our config.
-            model: the model to load or to save. A row may be of a head that it does not have.
+            fields: fields of our config.
+            model: the model to load or to save. There may be rows for heads that it does not have.
 
         Returns:
             A sequence of `Tensor`.
@@ -142,44 +143,44 @@ class Format:
 
         Args:
             model: the model to save.
-            fields: of our config.
+            fields: fields of our config.
 
         Returns:
             A dict.
 
         Raises:
-            ValueError: if a field has no counterpart in this format.
+            ValueError: if the format cannot express the value of a field.
         """
         raise NotImplementedError
 
     def fields_from_tensors(self, names):
-        """Finds the fields of our config that only the tensors tell.
+        """Finds the fields of our config that are only visible in the tensors.
 
         Args:
-            names: of the tensors of a folder.
+            names: names of the tensors in a folder.
 
         Returns:
-            A dict.
+            A dict of fields.
         """
         return {}
 
     def tied_weights(self, fields):
-        """Lists the tensors that may be in a file although we keep no second copy of them.
+        """Lists the tensors that may be in a file although our models do not store them.
 
         Args:
-            fields: of our config.
+            fields: fields of our config.
 
         Returns:
-            A dict from such a name to the name of the tensor that it must equal, or to None if nothing is computed
-            with it.
+            A dict from the name of each to the name of the tensor that it must equal, or to None if the tensor is not
+            used.
         """
         return {}
 
     def is_of_another_task(self, name, model):
-        """Tells whether a tensor may be left over, since it belongs to a head that the model does not have.
+        """Tells whether a tensor may be left over because it belongs to a head that the model does not have.
 
         Args:
-            name: of a tensor that is in no row.
+            name: name of a tensor without a row.
             model: the model to load.
 
         Returns:
@@ -191,11 +192,11 @@ class Format:
         """Finds the name under which a tensor is saved.
 
         Args:
-            name: of a row.
+            name: name of a row.
             model: the model to save.
 
         Returns:
-            A string, or None if the tensor is not to be saved.
+            A string, or None if the tensor is not saved.
         """
         return name
 
@@ -206,11 +207,11 @@ class Format:
             folder: path of the folder.
 
         Returns:
-            The fields of our config, a dict; and the tensors, a dict of arrays by the names of `rows`.
+            The fields of our config, a dict; and the tensors, a dict from the names in `rows` to arrays.
 
         Raises:
-            ValueError: if a file is missing, broken or pickled, the folder holds another model, or an entry of the
-                config cannot be honoured.
+            ValueError: if a file is missing, broken or pickled, the folder holds a different kind of model, or an entry
+                of the config is not supported.
         """
         folder = pathlib.Path(folder)
         fields = self.read_fields(folder)
@@ -218,7 +219,7 @@ class Format:
         return fields | self.fields_from_tensors(tensors), tensors
 
     def load(self, tensors, fields, model):
-        """Gives a model its weights. If anything is wrong, no weight changes.
+        """Loads weights into a model. If anything is wrong, no weight changes.
 
         Args:
             tensors: from `read`.
@@ -226,8 +227,8 @@ class Format:
             model: a built model.
 
         Raises:
-            ValueError: if a tensor is missing, left over, of another shape, or not of floats; if it differs from the
-                tensor that it is tied to; or if a weight of the model is in no row. It names each.
+            ValueError: if a tensor is missing, left over, of the wrong shape or not of a float type; if it differs from
+                the tensor that it is tied to; or if a weight of the model has no row. The message names each.
         """
         rows, tied, wrong, values, found = self.rows(fields, model), self.tied_weights(fields), [], [], set()
         for row in rows:
@@ -255,17 +256,17 @@ class Format:
             variable.assign(value)
 
     def save(self, model, fields, folder, dtype="float32"):
-        """Writes `config.json` and `model.safetensors`. If the model has no counterpart here, nothing is written.
+        """Writes `config.json` and `model.safetensors`. If the format cannot express the model, nothing is written.
 
         Args:
             model: a built model.
-            fields: of our config.
-            folder: path of the folder. It is made if need be.
-            dtype: of the tensors in the file, a float type by its name.
+            fields: fields of our config.
+            folder: path of the folder. It is created if it does not exist.
+            dtype: dtype of the tensors in the file, the name of a float type.
 
         Raises:
-            ValueError: if the model is quantised, a field of its config has no counterpart in this format, or the dtype
-                is no float.
+            ValueError: if the model is quantised, the format cannot express its config, or the dtype is not a float
+                type.
         """
         if str(dtype) not in FLOATS:
             raise ValueError(f"Expected the dtype of the file to be one of {', '.join(FLOATS)}; got {dtype!r}.")
@@ -285,15 +286,15 @@ class Format:
 
 
 def check_model_type(found, expected, path):
-    """Checks that a config is of the model that is to be loaded.
+    """Checks that a config belongs to the expected kind of model.
 
     Args:
-        found: the `model_type` that the config names.
+        found: the `model_type` in the config.
         expected: the `model_type` of the format.
-        path: of the config.
+        path: path of the config.
 
     Raises:
-        ValueError: if they differ. It names the class that loads such a folder, where there is one.
+        ValueError: if they differ. The message names our class that loads such a folder, if there is one.
     """
     if found != expected:
         hint = f" Load it with {MODEL_CLASSES[found]} or one of its tasks." if found in [*MODEL_CLASSES] else ""

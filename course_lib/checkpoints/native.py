@@ -1,4 +1,4 @@
-"""Our own format, for models that no foreign format has a place for: `config.json` and `model.safetensors`."""
+"""Our own format, `config.json` and `model.safetensors`, for models that no other library's format can express."""
 
 import dataclasses
 import typing
@@ -8,11 +8,11 @@ from course_lib.checkpoints.format import Format, Tensor, check_model_type
 
 
 class NativeFormat(Format):
-    """Entries of the config are the fields of ours, and tensors are named by the paths of our variables.
+    """The entries of `config.json` are the fields of our config, and tensors have the names of our variables' paths.
 
     Args:
-        model_type: what `config.json` calls the model.
-        config_class: the dataclass of its config.
+        model_type: name of the model in `config.json`.
+        config_class: dataclass of the model's config.
     """
 
     def __init__(self, model_type, config_class):
@@ -29,7 +29,8 @@ class NativeFormat(Format):
             The fields of the config, a dict.
 
         Raises:
-            ValueError: if there is no config, or it is of another model, or it lacks a field or has another entry.
+            ValueError: if there is no config, it belongs to a different kind of model, it lacks a field, or it has an
+                unknown entry.
         """
         path = folder / "config.json"
         fields = read_json(path)
@@ -44,10 +45,10 @@ class NativeFormat(Format):
 
         Args:
             folder: path of the folder.
-            fields: of the config.
+            fields: fields of the config.
 
         Returns:
-            A dict of arrays by the paths of our variables.
+            A dict from the paths of our variables to arrays.
 
         Raises:
             ValueError: if a file is missing, broken or pickled.
@@ -58,14 +59,14 @@ class NativeFormat(Format):
         """Makes a row for every weight of a model.
 
         Args:
-            fields: of the config.
-            model: a built backbone, or a task with one.
+            fields: fields of the config.
+            model: a built backbone, or a task model with one.
 
         Returns:
             A list of rows.
 
         Raises:
-            ValueError: if two weights have one path, or the model has low-rank adapters.
+            ValueError: if two weights have the same path, or the model has low-rank adapters.
         """
         backbone = getattr(model, "backbone", model)
         inside = {id(weight) for weight in backbone.weights}
@@ -76,7 +77,7 @@ class NativeFormat(Format):
         if adapters := [name for name in names if "lora_kernel" in name]:
             raise ValueError(f"Expected a model without low-rank adapters, as merge_lora makes it; got {adapters[:5]}.")
         if len({*names}) < len(names):
-            raise ValueError("Expected layers of different names; two weights have one path.")
+            raise ValueError("Expected layers with different names; two weights have the same path.")
         return rows
 
     def config_of(self, model, fields):
@@ -84,7 +85,7 @@ class NativeFormat(Format):
 
         Args:
             model: the model to save.
-            fields: of the config.
+            fields: fields of the config.
 
         Returns:
             A dict.
@@ -102,6 +103,6 @@ class _Weight(Tensor):
 
 
 def _name(weight, owner):
-    """The path of a weight below the layer that owns it, which may itself have been built inside another."""
+    """Returns a weight's path below its owner, without the layers that the owner was built in."""
     steps = weight.path.split("/")
     return "/".join(steps[steps.index(owner.name) + 1 :])

@@ -1,4 +1,4 @@
-"""Finds presets: folders, our own weights, assets of the registry, and repositories of the Hugging Face hub."""
+"""Finds presets: folders, our own weights, assets in the registry, and repositories on the Hugging Face hub."""
 
 import pathlib
 import re
@@ -10,18 +10,18 @@ _OWNERS = {"bert": "google-bert", "gpt2": "openai-community", "openai-gpt": "ope
 
 
 def resolve_preset(preset):
-    """Finds the folder of a model or a tokenizer. Downloads it if need be.
+    """Finds the folder of a model or a tokenizer, and downloads it if necessary.
 
     Args:
         preset: the path of a folder, a name in `data/weights/` or `data/registry.toml`, or "hf://owner/model" for a
-            repository of the Hugging Face hub. A folder comes before a name.
+            repository of the Hugging Face hub. If a folder and a name are equal, the folder is used.
 
     Returns:
         Path of the folder.
 
     Raises:
-        ValueError: if there is no such preset. It names those that there are.
-        OSError: if the preset must be downloaded and no source is in reach.
+        ValueError: if there is no such preset. The message lists the known ones.
+        OSError: if the preset must be downloaded and no source can be reached.
     """
     name = str(preset)
     if name.startswith("hf://"):
@@ -46,7 +46,7 @@ def _is_preset(folder):
 
 
 def _suggestion(name):
-    """The repository that somebody may have meant who left out "hf://"."""
+    """Suggests a repository, in case the caller left out "hf://"."""
     found = re.fullmatch(r"(?:(\w[\w.-]*)/)?(\w[\w.-]*)", name)
     if not found or pathlib.Path(name).exists():
         return ""

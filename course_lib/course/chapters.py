@@ -1,8 +1,8 @@
-"""Runs the chapters and saves them: what `make notebooks` does, and the only way that a stored output comes to be.
+"""Runs the chapters and saves them, as `make notebooks` does. All stored outputs are made in this way.
 
-`python -m course_lib.course.chapters execute 01 08` runs chapters 1 and 8 (without numbers all), `… table` writes the
-table of chapters into README.md. Times and memory go to `data/runs/chapters.json`, and from there into each chapter's
-header and the table, so that nobody types them.
+`python -m course_lib.course.chapters execute 01 08` runs chapters 01 and 08 (without numbers, all of them). `… table`
+writes the table of chapters into README.md. Times and memory are recorded in `data/runs/chapters.json` and copied from
+there into each chapter's header and the table, so nobody types them.
 """
 
 import argparse
@@ -24,7 +24,7 @@ KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# The kernel's own peak of resident memory, in GB; Linux counts in kB and macOS in bytes.
+# The kernel's peak resident memory, in GB. Linux reports it in kB and macOS in bytes.
 MEMORY = """
 import resource, sys
 resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6 / 1.024)
@@ -33,12 +33,12 @@ resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "da
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What the first cell of a chapter says of it: `# 01 · Title`, and a paragraph or line for each bold word.
+    """The header in a chapter's first cell: `# 01 · Title`, and a paragraph or line for each bold word.
 
     Attributes:
         number: two digits, as in the file's name.
-        title: the text after the point.
-        mirrors: the sections of the seed, the text after **Mirrors**.
+        title: the text after the dot.
+        mirrors: the sections of the article that it follows, the text after **Mirrors**.
         builds: the text after **Builds**.
         takes: the text after **Takes**.
     """
@@ -51,7 +51,7 @@ class Header:
 
 
 def read_header(source):
-    """Takes a chapter's first cell apart.
+    """Parses a chapter's first cell.
 
     Args:
         source: the cell's Markdown, a string.
@@ -60,7 +60,7 @@ def read_header(source):
         A `Header`.
 
     Raises:
-        ValueError: if the cell does not begin with `# 01 · Title`, or lacks a bold word or has one twice.
+        ValueError: if the cell does not begin with `# 01 · Title`, or does not have each bold word once.
     """
     title = re.match(r"# (\d\d) · (.+)\n", source + "\n")
     if not title:
@@ -78,13 +78,13 @@ def find(numbers=()):
     """Finds the notebooks of chapters.
 
     Args:
-        numbers: strings such as "01"; without any, all chapters.
+        numbers: strings such as "01". Defaults to all chapters.
 
     Returns:
         A list of paths, in the chapters' order.
 
     Raises:
-        ValueError: if a number belongs to no chapter.
+        ValueError: if there is no chapter with one of the numbers.
     """
     chapters = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
     if unknown := [number for number in numbers if number not in chapters]:
@@ -93,18 +93,18 @@ def find(numbers=()):
 
 
 def execute(path):
-    """Runs a chapter from a fresh kernel on TensorFlow and saves it, with its outputs and what it took.
+    """Runs a chapter in a fresh kernel on TensorFlow, and saves it with its outputs, time and memory.
 
-    The file is replaced in one step, after the last cell has run; if a cell fails it stays as it was.
+    The file is replaced in one step, after the last cell has run; if a cell fails, the file stays as it was.
 
     Args:
-        path: of the notebook.
+        path: path of the notebook.
 
     Returns:
-        What it took now, a dict: `seconds`, `gigabytes`, `cores`, `processor` and `date`.
+        A dict of this run's measurements: `seconds`, `gigabytes`, `cores`, `processor` and `date`.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: if a cell fails that is not tagged `raises-exception`.
+        nbclient.exceptions.CellExecutionError: if a cell without the tag `raises-exception` fails.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -140,11 +140,11 @@ def execute(path):
 
 
 def tidy(notebook):
-    """Takes out of a notebook what changes without meaning, so that a diff shows only what changed.
+    """Removes details that differ from run to run without meaning, so a diff shows only real changes.
 
     Args:
-        notebook: an `nbformat.NotebookNode`, which is changed: kernel and language are the course's, cells keep their
-            identity, tags and whether their source is hidden, and outputs keep no metadata.
+        notebook: an `nbformat.NotebookNode`, changed in place. It gets the course's kernel and language. Cells keep
+            their ids, tags and hidden sources, and outputs lose their metadata.
 
     Returns:
         The same notebook.
@@ -163,13 +163,13 @@ def tidy(notebook):
 
 
 def read_record():
-    """Reads what the chapters took: a dict from a chapter's number to what `execute` returned."""
+    """Reads the recorded measurements: a dict from a chapter's number to a dict that `execute` returned."""
     path = ROOT / "data" / "runs" / "chapters.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def describe(taken):
-    """Words for what a chapter took, the text after **Takes**.
+    """Describes a chapter's time and memory in words, for the text after **Takes**.
 
     Args:
         taken: an entry of the record.
@@ -182,10 +182,10 @@ def describe(taken):
 
 
 def render_table():
-    """The table of chapters for README.md, from the chapters' headers and the record.
+    """Makes the table of chapters for README.md from the chapters' headers and the record.
 
     Returns:
-        Markdown, a string that ends with a line break.
+        A string of Markdown that ends with a line break.
     """
     record = read_record()
     rows = ["| # | chapter | seed | builds | time |", "| --- | --- | --- | --- | --- |"]
@@ -202,7 +202,7 @@ def write_table():
     """Writes the table of chapters between its marks in README.md.
 
     Raises:
-        ValueError: if README.md does not have both marks once, in their order.
+        ValueError: if README.md does not have both marks exactly once and in the right order.
     """
     path = ROOT / "README.md"
     before, table, after = split_readme(path.read_text(encoding="utf-8"))
@@ -211,7 +211,7 @@ def write_table():
 
 
 def write_picture():
-    """Saves the picture of README.md, `data/runs/readme.png`: the output of the cell that is tagged `readme`."""
+    """Saves the picture for README.md, `data/runs/readme.png`: the output of the cell tagged `readme`."""
     for path in find():
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             if "readme" in cell["metadata"].get("tags", []):
@@ -220,16 +220,16 @@ def write_picture():
 
 
 def split_readme(text):
-    """Takes README.md apart at the marks of its table.
+    """Splits README.md at the marks of its table.
 
     Args:
-        text: of README.md.
+        text: content of README.md.
 
     Returns:
-        Three strings, which together are the text: up to the table, the table, and the rest.
+        Three strings: the text before the table, the table, and the text after it.
 
     Raises:
-        ValueError: if the text does not have both marks once, in their order.
+        ValueError: if the text does not have both marks exactly once and in the right order.
     """
     opening, closing = MARKS
     if (text.count(opening), text.count(closing)) != (1, 1) or text.index(closing) < text.index(opening):
@@ -239,13 +239,13 @@ def split_readme(text):
 
 
 def main(arguments=None):
-    """The command `python -m course_lib.course.chapters`.
+    """Runs the command `python -m course_lib.course.chapters`.
 
     Args:
-        arguments: a list of strings; the process's own without it.
+        arguments: list of strings. Defaults to the arguments of the process.
 
     Returns:
-        The exit code: 0 if all went well, else a message, as `sys.exit` takes them.
+        The exit code for `sys.exit`: 0 if all went well, otherwise a message.
     """
     parser = argparse.ArgumentParser(
         prog="python -m course_lib.course.chapters", description="Run and save the chapters."
@@ -271,7 +271,7 @@ def main(arguments=None):
 
 
 def _record(number, now):
-    """Notes what a chapter took where that differs from what is on record by more than noise; returns what stands."""
+    """Records a chapter's measurements if they differ from the record by more than noise. Returns the valid ones."""
     record = read_record()
     last = record.get(number)
     if last and _near(now["seconds"], last["seconds"], 0.3) and _near(now["gigabytes"], last["gigabytes"], 0.15):
@@ -293,7 +293,7 @@ def _time(seconds):
 
 
 def _processor():
-    """The processor's own name, where the system tells it."""
+    """Returns the processor's name, or the machine type if the system does not give a name."""
     if sys.platform == "darwin":
         return subprocess.run(
             ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True

@@ -1,10 +1,10 @@
-"""Pictures that chapters share, in one style. They draw arrays, and know no model."""
+"""Plots that the chapters share, in one style. They only draw arrays, and do not depend on any model."""
 
 import logging
 
 import numpy as np
 
-# Blue, vermilion, green, purple, grey: told apart by readers who confuse red and green, too (Okabe and Ito, 2008).
+# Blue, vermilion, green, purple, grey: readers with red–green blindness can tell them apart (Okabe and Ito, 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777")
 STYLE = {
     "axes.grid": True,
@@ -22,39 +22,39 @@ STYLE = {
 
 
 def subplots(rows=1, columns=1, width=8.0, height=3.0, **options):
-    """A new figure in the course's style.
+    """Makes a new figure in the course's style.
 
     Args:
-        rows: how many axes there are below each other.
-        columns: how many there are side by side.
-        width: of the figure, in inches.
-        height: of the figure, in inches.
-        **options: what else `matplotlib.pyplot.subplots` takes.
+        rows: number of rows of axes.
+        columns: number of columns of axes.
+        width: width of the figure, in inches.
+        height: height of the figure, in inches.
+        **options: further arguments of `matplotlib.pyplot.subplots`.
 
     Returns:
-        The figure, and its axes: one alone if there is one, else an array.
+        The figure, and its axes: a single object if there is only one, otherwise an array.
     """
     plt = _pyplot()
     return plt.subplots(rows, columns, figsize=(width, height), **options)
 
 
 def show():
-    """Displays the figures drawn in this cell; the last line of a cell that draws."""
+    """Displays the figures drawn in this cell. Call it in the last line of a cell that draws."""
     _pyplot().show()
 
 
 def heatmap(matrix, rows=None, columns=None, ax=None, title=None, limits=(0, 1), numbers=None, colours="Blues"):
-    """Draws a matrix, one square an entry: attention weights, masks, what depends on what.
+    """Draws a matrix with one square per entry, such as attention weights or a mask.
 
     Args:
-        matrix: numbers or booleans (rows, columns), an array or tensor.
+        matrix: array or tensor (rows, columns) of numbers or booleans.
         rows: a label for each row, such as the words that attend.
         columns: a label for each column, such as the words attended to.
-        ax: the axes to draw on; new ones if not given.
+        ax: the axes to draw on. Defaults to new axes.
         title: a string.
-        limits: the values of the palest and the strongest colour, or None for those of the matrix.
-        numbers: how to write each entry into its square, a format such as ".2f"; nothing is written if not given.
-        colours: the name of a Matplotlib colour map.
+        limits: values of the palest and of the strongest colour, or None for the minimum and maximum of the matrix.
+        numbers: format such as ".2f" to write each entry into its square. By default nothing is written.
+        colours: name of a Matplotlib colour map.
 
     Returns:
         The axes.
@@ -86,7 +86,7 @@ def heatmap(matrix, rows=None, columns=None, ax=None, title=None, limits=(0, 1),
 
 
 def _pyplot():
-    # While Matplotlib lists the fonts, at its first import on a machine, it warns that this takes a while.
+    # At its first import on a machine, Matplotlib lists the fonts and warns that this takes a while.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     import matplotlib.pyplot as plt
 

@@ -1,14 +1,14 @@
-"""Warnings on which a learner cannot act, switched off in a notebook."""
+"""Switches off warnings that a learner can do nothing about."""
 
 import logging
 import warnings
 
 
 def quiet():
-    """Hides two warnings: that TensorFlow traced a step again, and that a progress bar is drawn as text.
+    """Hides two warnings: that TensorFlow has retraced a step, and that a progress bar is drawn as text.
 
-    A step is traced again where batches are cut to their longest row. `course_lib.reproducible` calls this, so every
-    chapter does.
+    A step is retraced when batches are cut to their longest row and so differ in width. Every chapter calls this
+    function through `course_lib.reproducible`.
     """
     logger = logging.getLogger("tensorflow")
     if _is_no_retracing not in logger.filters:

@@ -1,1 +1,1 @@
-"""What the course learns from: `assets` fetches files and checks them, each other module reads one data set."""
+"""The data sets of the course. `course_lib.assets` downloads the files; the modules here read or generate the data."""

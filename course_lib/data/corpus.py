@@ -1,4 +1,4 @@
-"""Documents to pre-train on, apart from those that are held out."""
+"""Documents for pre-training, split into a training part and a held-out part."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from course_lib.data.splits import by_hash
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Documents:
-    """Texts without labels, in two parts that share none.
+    """Texts without labels, in two parts that have no text in common.
 
     Attributes:
         train: a list of strings.
@@ -27,7 +27,7 @@ class Documents:
 
     @functools.cached_property
     def sha256(self):
-        """Of all the texts in their order: 64 hexadecimal digits."""
+        """SHA-256 of all texts in their order, 64 hexadecimal digits."""
         digest = hashlib.sha256()
         for text in [*self.train, "", *self.held_out]:
             digest.update(text.encode() + b"\0")
@@ -35,25 +35,25 @@ class Documents:
 
 
 def imdb():
-    """The reviews of `course_lib.data.reviews.imdb`: those to train on, and of the held-out ones the validation split.
+    """Reads `course_lib.data.reviews.imdb`: its train split to train on, its validation split as held out.
 
     Returns:
-        `Documents`: 21,152 and 1,250.
+        `Documents`: 21,152 to train on and 1,250 held out.
 
     Raises:
-        ValueError: if a source gave another file, as `assets.fetch` says.
-        ConnectionError: if the texts must be downloaded and no source is in reach.
+        ValueError: if a downloaded file has the wrong hash, as described in `assets.fetch`.
+        ConnectionError: if the texts must be downloaded and no source can be reached.
     """
     data = reviews.imdb()
     return Documents(data.train.texts, data.validation.texts)
 
 
 def read(path, held_out=20):
-    """Reads a corpus of one's own.
+    """Reads your own corpus and holds out part of it. A document that occurs more than once is kept once.
 
     Args:
-        path: of a text file in UTF-8 with an empty line between documents.
-        held_out: one in so many documents is held out, those with the lowest SHA-256; at least two.
+        path: path of a text file in UTF-8 with an empty line between documents.
+        held_out: one document in `held_out` is held out, and at least two. They are those with the lowest SHA-256.
 
     Returns:
         `Documents`, each part in the order of the file.

@@ -1,4 +1,4 @@
-"""Labelled texts of your own: from a CSV file, and some of them held out."""
+"""Reads your own labelled texts from a CSV file, and holds some of them out."""
 
 import csv
 import pathlib
@@ -10,16 +10,17 @@ def read_csv(path, text="text", label="label", delimiter=","):
     """Reads a CSV file whose first line names its columns.
 
     Args:
-        path: of the file, in UTF-8.
-        text: the column that holds the texts.
-        label: the column that holds their labels.
-        delimiter: what stands between two columns.
+        path: path of the file, in UTF-8.
+        text: name of the column that holds the texts.
+        label: name of the column that holds the labels.
+        delimiter: character between two columns.
 
     Returns:
-        The texts and the labels: two lists of n strings.
+        Two lists of n strings: the texts and their labels.
 
     Raises:
-        ValueError: if a column is missing, there is no row, a row has no text or no label, or the file is not in UTF-8.
+        ValueError: if a column is missing, there are no rows, a row has no text or no label, or the file is not in
+            UTF-8.
         OSError: if the file cannot be read.
     """
     path = pathlib.Path(path)
@@ -48,18 +49,19 @@ def read_csv(path, text="text", label="label", delimiter=","):
 
 
 def train_test_split(texts, labels, fraction=0.2):
-    """Splits labelled texts in two, by the SHA-256 of the text, so that no text is in both.
+    """Splits labelled texts in two, by the SHA-256 of the text. Equal texts always end up in the same part.
 
     Args:
         texts: n strings.
         labels: n labels.
-        fraction: how much of the different texts is held out, in (0, 1).
+        fraction: fraction of the distinct texts that is held out, in (0, 1).
 
     Returns:
-        Two pairs of a list of texts and a list of labels, in the order they had: those to train on, and those held out.
+        Two pairs (texts, labels) of lists, the training part and the held-out part. Both keep the original order.
 
     Raises:
-        ValueError: if the fraction is not in (0, 1), there are not as many labels as texts, or one part would be empty.
+        ValueError: if the fraction is not in (0, 1), the numbers of labels and texts differ, or one part would be
+            empty.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"Expected a fraction between 0 and 1; got {fraction}.")

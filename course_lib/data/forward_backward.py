@@ -1,29 +1,31 @@
-"""The exact recursion behind the artificial language: forward–backward over the topic and the last two words.
+"""The forward–backward algorithm for the artificial language, over the topic and the last two words.
 
-After Rabiner, 1989, https://doi.org/10.1109/5.18626, section III. A state holds, for each number of chosen words that
-were shown as words so far, each topic, each current word, each row and each word before, how likely that is together
-with what was shown: (C, K, W, B, W).
+It follows Rabiner, 1989, https://doi.org/10.1109/5.18626, section III. A state is an array (C, K, W, B, W). Its axes
+are: the number of chosen words that were shown as words so far, the topic, the current word, the row, and the word
+before. Each entry is the joint probability of this combination and of everything shown so far.
 
-Shapes: B rows, T words a row, K topics, W words, C numbers of chosen words.
+Shapes: B rows, T words per row, K topics, W words, C possible numbers of chosen words that are shown as words.
 """
 
 import numpy as np
 
 
 class Shown:
-    """What rows show, as factors on a state.
+    """Holds what rows show, as the factors by which each position multiplies a state.
 
     Args:
         words: integers (B, T), -1 for `[MASK]`.
         num_words: W.
-        hidden: how many of the chosen are shown as words, the same in all rows.
-        masking: the `Masking`, of which the shares count; None if every chosen word is shown as `[MASK]`.
+        hidden: number of chosen words that are shown as words. It is the same in all rows.
+        masking: the `Masking`, for its fractions; None if every chosen word is shown as `[MASK]`.
 
     Attributes:
-        masked: booleans (B, T), whether `[MASK]` is shown.
-        plain: floats (B, T, W), how likely what is shown is if the word was not chosen; 1 where `[MASK]` is shown.
-        corrupted: floats (B, T, W), how likely the word that is shown is if it was chosen; 0 where `[MASK]` is shown.
-        hidden: as above.
+        masked: booleans (B, T), true where `[MASK]` is shown.
+        plain: floats (B, T, W), for each true word the probability of what is shown if the word was not chosen; 1 where
+            `[MASK]` is shown.
+        corrupted: floats (B, T, W), for each true word the probability of the word shown if it was chosen; 0 where
+            `[MASK]` is shown.
+        hidden: the argument.
     """
 
     def __init__(self, words, num_words, hidden, masking=None):
@@ -37,7 +39,7 @@ class Shown:
             self.corrupted = (masking.random_fraction / num_words + kept * same) * ~self.masked[..., None]
 
     def applied(self, state, t):
-        """A state, times what a position shows: a chosen word that is shown as a word counts one more.
+        """Multiplies a state by what a position shows, and counts the word there if it is chosen but not masked.
 
         Args:
             state: floats (C, K, W, B, W).
@@ -52,36 +54,37 @@ class Shown:
         return result
 
     def chosen(self, ahead, behind, t):
-        """How likely each word is at a position, if that was chosen, with all that is shown.
+        """Computes the joint probability of each word at a chosen position and of everything shown in the row.
 
         Args:
-            ahead: the state before the position is shown, (C, K, W, B, W).
-            behind: the state of what is still to come, given the words here, (C, K, W, B, W).
+            ahead: (C, K, W, B, W), the state before the position is shown.
+            behind: (C, K, W, B, W), the probability of what later positions show, given the words here.
             t: the position.
 
         Returns:
-            Floats (B, W), up to a factor a row.
+            Floats (B, W), up to one factor per row.
         """
 
         def elsewhere(hidden):
             return sum(np.einsum("kwbv,kwbv->bw", ahead[c], behind[hidden - c]) for c in range(hidden + 1))
 
-        shown_as_word = elsewhere(self.hidden - 1) * self.corrupted[:, t]  # which leaves one less for elsewhere
+        shown_as_word = elsewhere(self.hidden - 1) * self.corrupted[:, t]  # one fewer is left for the rest
         return np.where(self.masked[:, t, None], elsewhere(self.hidden), shown_as_word)
 
 
 def forward(transitions, pairs, shown, start=None, share=0.5):
-    """The states before each position is shown, and how likely all that is shown is.
+    """Runs the forward pass: computes the state before each position is shown, and the probability of everything shown.
 
     Args:
-        transitions: floats (K, W, W, W), at [z, a, b, c] the probability that c follows on a b under topic z.
-        pairs: floats (K, W, W), how likely a topic and two words next to each other are, at the beginning of a text.
+        transitions: floats (K, W, W, W), at [z, a, b, c] the probability that word c follows words a, b under topic z.
+        pairs: floats (K, W, W), the joint probability of a topic and of the first two words of a text.
         shown: a `Shown`.
-        start: where a second segment begins, or None.
-        share: how likely it follows the first; otherwise it begins anew.
+        start: position at which a second segment begins, or None.
+        share: probability that it follows the first segment. Otherwise it comes from another document.
 
     Returns:
-        A list of T states (C, K, W, B, W), each up to a factor a row; and the log probability of what is shown, (B,).
+        A list of T states (C, K, W, B, W), each up to one factor per row; and the log-probability of what is shown,
+        (B,).
     """
     ahead = transitions.swapaxes(1, 2)[None]  # (1, K, current, before, next)
     begin = pairs.swapaxes(1, 2)[None, :, :, None, :]
@@ -103,22 +106,22 @@ def forward(transitions, pairs, shown, start=None, share=0.5):
 
 
 def forward_backward(transitions, pairs, shown, start=None):
-    """How likely each word is at each position, if that was chosen, together with what is shown elsewhere.
+    """Computes how likely each word is at each position, if the position was chosen, given everything shown.
 
     Args:
         transitions: floats (K, W, W, W), as for `forward`.
         pairs: floats (K, W, W), as for `forward`.
         shown: a `Shown`.
-        start: where a second segment begins, which follows the first or begins anew, as likely as not; or None.
+        start: position at which a second segment begins, or None. It follows the first segment with probability 1/2.
 
     Returns:
-        Floats (B, T, W), up to a factor a row and position.
+        Floats (B, T, W), up to one factor per row and position.
     """
     back = transitions.transpose(0, 2, 3, 1)[None]  # (1, K, current, next, before)
     begin = pairs.swapaxes(1, 2)[None, :, :, None, :]
     states, _ = forward(transitions, pairs, shown, start)
     found = np.zeros(shown.plain.shape)
-    state = np.zeros_like(states[0])  # of what is still to come, given the words here
+    state = np.zeros_like(states[0])  # probability of what later positions show, given the words here
     state[0] = 1
     for t in reversed(range(len(states))):
         found[:, t] = shown.chosen(states[t], state, t)

@@ -1,4 +1,4 @@
-"""Real parallel text: the interface of JupyterLab and its extensions in English, Chinese and French.
+"""Real parallel text: the user interface of JupyterLab and its extensions in English, Chinese and French.
 
 The texts are those of JupyterLab's language packs, translated by volunteers. Splits are drawn by the SHA-256 of the
 English text, not by a seed. `data/README.md` has the card.
@@ -11,19 +11,19 @@ import re
 from course_lib import assets
 from course_lib.data.splits import Splits, by_hash
 
-LANGUAGES = {"Chinese": "jupyterlab-chinese", "French": "jupyterlab-french"}  # and the asset of each
-TOKENIZERS = {"Chinese": "zh", "French": "13a"}  # by which sacrebleu cuts each into words, for BLEU
+LANGUAGES = {"Chinese": "jupyterlab-chinese", "French": "jupyterlab-french"}  # language → asset
+TOKENIZERS = {"Chinese": "zh", "French": "13a"}  # sacrebleu's tokenizer for each language, for BLEU
 _CONTEXT = "\x04"  # gettext writes "context\x04text"
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """An English text and what it became.
+    """An English text and its translations.
 
     Attributes:
         english: a string.
-        translations: a string for each of `LANGUAGES`, in this order.
-        place: where the packs have it: the name of the file and gettext's key.
+        translations: a tuple with one string for each of `LANGUAGES`, in the same order.
+        place: where the text is in the language packs: the name of the file and gettext's key.
     """
 
     english: str
@@ -32,7 +32,7 @@ class Text:
 
     @property
     def key(self):
-        """The letters, digits and placeholders of the English text, in lower case: what makes two texts one."""
+        """The words, numbers and placeholders of the English text, in lower case. Equal keys mean equal texts."""
         return " ".join(re.findall(r"\w+", self.english.lower().replace("_", " ")))
 
     def __getitem__(self, language):
@@ -40,23 +40,24 @@ class Text:
 
 
 def texts():
-    """All that the packs translate into every language, in the order of files and places.
+    """Reads all texts that are translated into every language, in the order of the files and their entries.
 
-    Left out is what is empty or has no letter in English, and what a language leaves as it is in English, as it does
-    with names. Of a text with a plural, the first form of each language is taken; white space becomes a single space.
+    A text is left out if its English has no letter, if a translation is empty, or if a translation equals the English
+    text, as with names. If a text has plural forms, the first form of each language is used. Runs of white space become
+    a single space.
 
     Returns:
-        A list of `Text`, in which the same English text may come more than once, in other places.
+        A list of `Text`. The same English text may occur several times, in different places of the interface.
 
     Raises:
-        ValueError: if a source gave another file, as `assets.fetch` says.
-        ConnectionError: if the packs must be downloaded and no source is in reach.
+        ValueError: if a downloaded file has the wrong hash, as described in `assets.fetch`.
+        ConnectionError: if the packs must be downloaded and no source can be reached.
     """
     found = []
     for file in sorted(assets.registry()[LANGUAGES["Chinese"]]["files"]):
         packs = [json.loads((assets.fetch(asset) / file).read_text("utf-8")) for asset in LANGUAGES.values()]
         for place in packs[0]:
-            if place and all(place in pack for pack in packs):  # "" holds what gettext says of the file
+            if place and all(place in pack for pack in packs):  # the key "" holds gettext's header
                 english, *translations = (
                     " ".join(text.split()) for text in (place.split(_CONTEXT)[-1], *(pack[place][0] for pack in packs))
                 )
@@ -66,22 +67,22 @@ def texts():
 
 
 def jupyterlab(longest=60, test=400, validation=200):
-    """The texts in three parts. Those that differ in case and punctuation alone count as one, and the first is kept.
+    """Splits the texts in three parts. Of texts that differ only in case and punctuation, the first is kept.
 
-    The test split has the lowest SHA-256 of `Text.key`, the validation split the next: an English text is in one split,
-    for all languages.
+    The test split gets the texts with the lowest SHA-256 of `Text.key`, and the validation split the next. So an
+    English text is in the same split for all languages.
 
     Args:
-        longest: how many characters of English a text may have.
-        test: how many texts are for the final figure.
-        validation: how many are for choosing among models.
+        longest: maximum number of characters of the English text.
+        test: number of texts in the test split.
+        validation: number of texts in the validation split.
 
     Returns:
         `Splits` of three lists of `Text` that share no key.
 
     Raises:
-        ValueError: if a source gave another file, as `assets.fetch` says.
-        ConnectionError: if the packs must be downloaded and no source is in reach.
+        ValueError: if a downloaded file has the wrong hash, as described in `assets.fetch`.
+        ConnectionError: if the packs must be downloaded and no source can be reached.
     """
     kept = {}
     for text in texts():
@@ -93,14 +94,14 @@ def jupyterlab(longest=60, test=400, validation=200):
 
 
 def pairs(chosen, languages=tuple(LANGUAGES)):
-    """Texts to be translated: sources such as "French: Close all tabs", and their translations.
+    """Makes translation pairs: sources such as "French: Close all tabs", and their translations as targets.
 
     Args:
-        chosen: n `Text`.
-        languages: m of `LANGUAGES`, into which each is translated.
+        chosen: the texts, n `Text`.
+        languages: m of `LANGUAGES`, the languages to translate into.
 
     Returns:
-        Two lists of n · m strings, sources and targets: first all texts in the first language.
+        Two lists of n · m strings, sources and targets. All texts in the first language come first.
 
     Raises:
         ValueError: if a language is unknown.

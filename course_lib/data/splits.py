@@ -1,4 +1,4 @@
-"""Splits that nobody can choose: drawn by the SHA-256 of the text, not by a seed."""
+"""Splits drawn by the SHA-256 of the text, not by a seed, so nobody can choose a convenient one."""
 
 import dataclasses
 import hashlib
@@ -6,12 +6,12 @@ import hashlib
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Splits:
-    """A data set in three parts that share no text.
+    """A data set in three parts that have no text in common.
 
     Attributes:
         train: what to train on.
         validation: for choosing among models.
-        test: for the final figure.
+        test: for the final score.
     """
 
     train: object
@@ -20,13 +20,13 @@ class Splits:
 
 
 def by_hash(items, text=str):
-    """Items in the order of their SHA-256, which is as good as shuffled.
+    """Sorts items by their SHA-256, which is as good as shuffling.
 
     Args:
-        items: strings, or what `text` makes strings of.
-        text: a function from an item to the string that is hashed.
+        items: strings, or objects that `text` turns into strings.
+        text: function from an item to the string to hash.
 
     Returns:
-        A list.
+        A sorted list of the items.
     """
     return sorted(items, key=lambda item: hashlib.sha256(text(item).encode()).digest())

@@ -1,11 +1,12 @@
-"""An artificial language whose statistics are known, so that the lowest loss that any model can reach is known, too.
+"""An artificial language whose exact probabilities are known, and so is the lowest loss that any model can reach.
 
 A document has a hidden topic; each word depends on the topic and on the two words before it. A document is a piece of
-an endless text, so that no position in it is special. Everything that pre-training asks for can then be computed
-exactly, by the forward–backward algorithm (Rabiner, 1989, https://doi.org/10.1109/5.18626, section III) over the topic
-and the last two words.
+an endless text, so its first words follow the same distribution as any others. Every prediction of pre-training then
+has an exact answer, computed by the forward–backward algorithm (Rabiner, 1989, https://doi.org/10.1109/5.18626, section
+III) over the topic and the last two words.
 
-Shapes: B rows, T words a row (special tokens aside), P predictions a row, K topics, W words, V = W + 5 vocabulary.
+Shapes: B rows, T words per row (without special tokens), P predictions per row, K topics, W words, V = W + 5
+vocabulary.
 """
 
 import dataclasses
@@ -20,19 +21,20 @@ from course_lib.text.word_piece import SPECIAL_TOKENS
 
 PAD, _, CLS, SEP, MASK = range(len(SPECIAL_TOKENS))
 FIRST_WORD = len(SPECIAL_TOKENS)  # the words' ids follow those of the special tokens
-_ROWS = 256  # computed at once, which bounds the memory
+_ROWS = 256  # number of rows computed at once, to bound the memory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArtificialLanguage:
-    """Texts of which everything is known: random ones to train and test on, and the exact posteriors.
+    """Draws random texts to train and test on, and computes the exact distribution of any word in them.
 
     Attributes:
-        transitions: floats (K, W, W, W), at [z, a, b, c] the probability that c follows on a b under topic z. All are
-            above zero. The topics are equally likely.
+        transitions: floats (K, W, W, W), at [z, a, b, c] the probability that word c follows words a, b under topic z.
+            All are above zero. The topics are equally likely.
 
     Raises:
-        ValueError: if the transitions are not of this shape with W at most 52, not above zero, or do not sum to one.
+        ValueError: if the transitions do not have this shape with W at most 52, are not all above zero, or do not sum
+            to one.
 
     Example:
         >>> language = ArtificialLanguage.draw()
@@ -51,17 +53,17 @@ class ArtificialLanguage:
 
     @classmethod
     def draw(cls, num_words=8, num_topics=3, near=1.7, far=1.0, taste=1.0, seed=2):
-        """Draws a language; the defaults are that of the course.
+        """Draws a language. The defaults give the language of the course.
 
-        The logarithm of a transition is, up to a constant, a sum of three normally distributed terms: how well c
-        follows on b, how well it goes with a, and how much the topic likes it.
+        The logarithm of a transition is, up to a constant, a sum of three normally distributed terms: one for the pair
+        b, c; one for the pair a, c; and one for c under the topic.
 
         Args:
             num_words: W, at most 52.
             num_topics: K.
-            near: standard deviation of the first term, for the word before.
-            far: standard deviation of the second, for the word before that.
-            taste: standard deviation of the third, for the topic's favourite words.
+            near: standard deviation of the first term, the effect of the word before.
+            far: standard deviation of the second, the effect of the word before that.
+            taste: standard deviation of the third, the effect of the topic.
             seed: an integer.
 
         Returns:
@@ -76,24 +78,24 @@ class ArtificialLanguage:
 
     @property
     def num_topics(self):
-        """K."""
+        """K, the number of topics."""
         return self.transitions.shape[0]
 
     @property
     def num_words(self):
-        """W."""
+        """W, the number of words."""
         return self.transitions.shape[1]
 
     @property
     def vocabulary(self):
-        """The pieces for a `WordPieceTokenizer`: the special tokens, and a letter for each word."""
+        """The vocabulary of a `WordPieceTokenizer`: the special tokens, and one letter for each word."""
         return (*SPECIAL_TOKENS, *string.ascii_letters[: self.num_words])
 
     @functools.cached_property
     def pairs(self):
-        """Floats (K, W, W): how likely a topic z and two words a, b next to each other are, somewhere in a text.
+        """Floats (K, W, W): the joint probability of a topic z and two neighbouring words a, b anywhere in a text.
 
-        This is the stationary distribution: what the words settle to, whatever a text began with.
+        This is the stationary distribution, to which the words converge however a text begins.
         """
         size = self.num_words**2
         found = []
@@ -110,9 +112,9 @@ class ArtificialLanguage:
         """Draws documents.
 
         Args:
-            count: how many.
+            count: number of documents.
             length: T.
-            seed: what `numpy.random.default_rng` takes, such as an integer or a pair (seed, step).
+            seed: anything that `numpy.random.default_rng` takes, such as an integer or a pair (seed, step).
 
         Returns:
             Token ids, int32 (count, T), without special tokens.
@@ -128,17 +130,17 @@ class ArtificialLanguage:
         return words + FIRST_WORD
 
     def sentence_pairs(self, count, length, seed):
-        """Draws pairs of parts: half of the second parts follow the first, half are from another document.
+        """Draws pairs of parts. Half of the second parts follow the first, and half come from another document.
 
         Args:
             count: B.
-            length: T, of both parts together: the first has the smaller half of it.
-            seed: what `numpy.random.default_rng` takes.
+            length: T, number of words in both parts together. The first part has T // 2.
+            seed: anything that `numpy.random.default_rng` takes.
 
         Returns:
-            First parts (B, T // 2) and second parts (B, T - T // 2), int32 token ids; and the labels, int32 (B,): 0 if
-            the second follows, 1 if it does not, as `BertPretrainer` and Google's checkpoints have it. Half of them are
-            1, rounded down.
+            First parts (B, T // 2) and second parts (B, T - T // 2), int32 token ids; and labels, int32 (B,): 0 if the
+            second part follows, 1 if it does not, as in `BertPretrainer` and Google's checkpoints. B // 2 of them are
+            1.
         """
         rng = np.random.default_rng(seed)
         labels = rng.permutation(np.arange(count) % 2).astype("int32")
@@ -147,7 +149,7 @@ class ArtificialLanguage:
         return whole[:, :middle], np.where(labels[:, None] == 1, other, whole)[:, middle:], labels
 
     def rows(self, first, second=None):
-        """Documents, or pairs of parts, as rows for a BERT.
+        """Makes rows for a BERT from documents, or from pairs of parts.
 
         Args:
             first: token ids (B, T).
@@ -159,41 +161,42 @@ class ArtificialLanguage:
         """
         return pack_segments(first, second, CLS, SEP, PAD)
 
-    # Closed forms, in nats a word
+    # Closed forms, in nats per word
 
     @functools.cached_property
     def unigram_loss(self):
-        """The lowest loss of a model that knows how frequent each word is, and nothing of its surroundings."""
+        """The lowest loss of a model that knows how frequent each word is, but sees no context."""
         return float(entropy(self.pairs.sum(axis=(0, 1))))
 
     @functools.cached_property
     def neighbour_loss(self):
-        """The lowest loss of a table of both neighbours: the entropy of a word given the true left and right one."""
+        """The lowest loss of a table of both neighbours: the entropy of a word given its left and right neighbour."""
         triples = np.einsum("zab,zabc->abc", self.pairs, self.transitions)
         around = triples.sum(axis=1)  # (left, right)
         return float(entropy(triples.ravel()) - entropy(around.ravel()))
 
     @functools.cached_property
     def entropy_rate(self):
-        """The entropy of the next word in a long text, when the words so far have told the topic.
+        """The entropy of the next word in a long text, whose earlier words have revealed the topic.
 
-        A document of T words has T times that, and at most log K more, since it does not tell its topic for nothing.
+        The entropy of a document of T words is higher than T times this value: it also contains the information about
+        the topic, at most log K, and the first two words have less context than later ones.
         """
         return float(np.sum(self.pairs * entropy(self.transitions)))
 
     # Posteriors
 
     def next_word(self, documents):
-        """What follows: the exact causal language model.
+        """Computes the exact distribution of each word given those before it: the best causal language model.
 
         Args:
             documents: token ids (B, T), without special tokens.
 
         Returns:
-            Floats (B, T, V), at [b, t] the distribution of word t given those before it.
+            Floats (B, T, V), at [b, t] the distribution of word t of document b.
 
         Raises:
-            ValueError: if an id is not that of a word.
+            ValueError: if an id is not the id of a word.
         """
         words = np.asarray(documents) - FIRST_WORD
         if words.size and not (words.min() >= 0 and words.max() < self.num_words):
@@ -207,43 +210,44 @@ class ArtificialLanguage:
         return found / found.sum(axis=-1, keepdims=True)
 
     def word_posterior(self, inputs, weights=None, masking=None):
-        r"""What stood at the chosen positions: the exact masked language model.
+        r"""Computes the exact distribution of the words at the chosen positions: the best masked language model.
 
-        The row shows y, and the loss tells that position i was chosen. With pure `[MASK]` that is all there is to
-        know, and $P(x_i \mid y)$ is the posterior given the visible words. Where a chosen word may also be replaced or
-        kept, any visible word may be one of the chosen. Which ones were chosen, a model is not told; only that k
-        are, all sets of k equally likely, so that
+        The row shows y, and position i is known to be chosen because the loss asks for it. If chosen words always
+        become `[MASK]`, the answer is the posterior $P(x_i \mid y)$ given the visible words. If a chosen word may also
+        be replaced or kept, any visible word may be a chosen one. A model does not know which ones; it knows only that
+        k words were chosen, and that all sets of k are equally likely. Therefore
 
         $$P(x_i \mid y, i\text{ chosen}) \propto \sum_{S \ni i,\, |S| = k}\ \sum_{x_j,\, j \ne i} P(x)
         \prod_{j \in S} r(y_j \mid x_j) \prod_{j \notin S} [y_j = x_j],$$
 
-        with $r(y \mid x)$ the probability that a chosen x is shown as y: `mask_fraction` for `[MASK]`, and for a word
-        `random_fraction` / W, plus the rest where y = x. The sum over S is part of the recursion: its state counts the
-        chosen ones among the visible words so far, of which there are k less the number of `[MASK]`.
+        where $r(y \mid x)$ is the probability that a chosen x is shown as y: `mask_fraction` if y is `[MASK]`,
+        otherwise `random_fraction` / W, plus the remaining fraction if y = x. The recursion computes the sum over S:
+        its state counts the visible words so far that are chosen. In the whole row these are k minus the number of
+        `[MASK]`.
 
-        In rows of two segments, the second follows the first, or belongs to another document, with probability 1/2
-        each; the posterior is averaged over both.
+        In rows of two segments, the second follows the first with probability 1/2, and otherwise belongs to another
+        document. The posterior takes both cases into account.
 
         Args:
-            inputs: what `Masking` returns: a dict with the corrupted `token_ids`, `segment_ids`, and `mask_positions`
-                (B, P); all rows of one layout.
-            weights: (B, P), 1 for a prediction and 0 for none, as `Masking` returns them; 1 for all if None.
-            masking: the `Masking`, of which the shares count; None for pure `[MASK]`.
+            inputs: dict that `Masking` returns, with the corrupted `token_ids`, `segment_ids`, and `mask_positions`
+                (B, P). All rows must have the same layout.
+            weights: (B, P), 1 for a prediction and 0 for none, as `Masking` returns them. None stands for all 1.
+            masking: the `Masking`, for its fractions; None if chosen words always become `[MASK]`.
 
         Returns:
-            Floats (B, P, V), zero for all special tokens, and for all tokens where the weight is zero.
+            Floats (B, P, V). They are zero for special tokens, and for all tokens where the weight is zero.
 
         Raises:
-            ValueError: if the rows are not of one layout, or show what this masking cannot have left.
+            ValueError: if the rows differ in layout, or could not result from this masking.
         """
         words, start = self._unpack(inputs)
         positions = np.asarray(inputs["mask_positions"])
         asked = np.ones(positions.shape, bool) if weights is None else np.asarray(weights) > 0
         hidden = self._hidden(words, asked.sum(axis=1), masking)
         segment = np.take_along_axis(np.asarray(inputs["segment_ids"]), positions, axis=1)
-        places = np.where(asked, positions - 1 - segment, 0)  # [CLS], and in a second segment a [SEP], come before
+        places = np.where(asked, positions - 1 - segment, 0)  # without [CLS] and, in a second segment, a [SEP]
         if not np.all((words[np.arange(len(words))[:, None], places] < 0) | (hidden[:, None] > 0) | ~asked):
-            raise ValueError("Expected [MASK] at each of the predictions; this row shows more words than were chosen.")
+            raise ValueError("Expected [MASK] at each of the predictions; a row shows a word at one of them.")
 
         found = np.zeros((*positions.shape, FIRST_WORD + self.num_words))
         for rows in _alike(hidden):
@@ -255,19 +259,20 @@ class ArtificialLanguage:
         return np.divide(found, total, out=found, where=total > 0)
 
     def next_posterior(self, inputs, weights=None, masking=None):
-        """Whether the second segment follows the first: the exact next-sentence prediction.
+        """Computes the exact probability that the second segment follows the first: the best next-sentence prediction.
 
         Args:
-            inputs: a dict with `token_ids` and `segment_ids`, rows of two segments and of one layout, masked or not.
-            weights: (B, P) as `Masking` returns them, of which the sum tells how many words were chosen; None if they
-                are the words that show `[MASK]`, or none.
-            masking: the `Masking`, of which the shares count; None for pure `[MASK]`.
+            inputs: dict with `token_ids` and `segment_ids`. Each row has two segments, and all rows have the same
+                layout. They may be masked.
+            weights: (B, P) as `Masking` returns them; their sum is the number of chosen words in each row. With None,
+                the chosen words are those shown as `[MASK]`.
+            masking: the `Masking`, for its fractions; None if chosen words always become `[MASK]`.
 
         Returns:
-            Floats (B,), the probability that it follows, when half of all pairs do.
+            Floats (B,), assuming that half of all second segments follow.
 
         Raises:
-            ValueError: if the rows are not of one layout, have one segment, or show what this masking cannot have left.
+            ValueError: if the rows differ in layout, have one segment, or could not result from this masking.
         """
         words, start = self._unpack(inputs)
         if start is None:
@@ -282,7 +287,7 @@ class ArtificialLanguage:
         return found
 
     def _unpack(self, inputs):
-        """Rows as words (B, T), -1 for `[MASK]`; and the place of the first word of the second segment, or None."""
+        """Turns rows into words (B, T), -1 for `[MASK]`, and finds where the second segment begins, or None."""
         token_ids, segment_ids = np.asarray(inputs["token_ids"]), np.asarray(inputs["segment_ids"])
         special = (token_ids < FIRST_WORD) & (token_ids != MASK)
         layout = special[0]
@@ -297,21 +302,21 @@ class ArtificialLanguage:
         return words, second[0] if len(second) else None
 
     def _hidden(self, words, chosen, masking):
-        """How many of the chosen words are not shown as `[MASK]`: (B,)."""
+        """Counts the chosen words of each row that are not shown as `[MASK]`, (B,)."""
         hidden = chosen - np.sum(words < 0, axis=1)
         if hidden.min() < 0 or (hidden.max() > 0 and (masking is None or masking.mask_fraction == 1)):
             raise ValueError(
-                f"Expected as many [MASK] in each row as were chosen, or fewer where the masking shows words; got "
+                f"Expected one [MASK] for each chosen word of a row, or fewer if the masking also shows words; got "
                 f"{hidden.min()} to {hidden.max()} fewer."
             )
         return hidden
 
 
 def entropy(probabilities):
-    """The entropy of distributions: the lowest expected loss of whoever knows them.
+    """Computes the entropy of distributions: the expected loss of a model that predicts exactly these.
 
     Args:
-        probabilities: floats (..., V) that sum to one over the last axis; all zeros count as an entropy of zero.
+        probabilities: floats (..., V) that sum to one over the last axis. If they are all zero, the entropy is zero.
 
     Returns:
         Floats (...), in nats.
@@ -320,7 +325,7 @@ def entropy(probabilities):
 
 
 def _draw(cumulative, uniform):
-    """The index of each draw: the first whose cumulative probability exceeds the uniform number."""
+    """Returns the index of each draw: the first whose cumulative probability exceeds the uniform number."""
     if cumulative.ndim == 1:
         index = np.searchsorted(cumulative, uniform, side="right")
     else:
@@ -329,7 +334,7 @@ def _draw(cumulative, uniform):
 
 
 def _alike(counts):
-    """Indices of rows with one count each, in parts of bounded length."""
+    """Yields groups of at most `_ROWS` row indices. All rows of a group have the same count."""
     for count in np.unique(counts):
         rows = np.flatnonzero(counts == count)
         yield from (rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS))

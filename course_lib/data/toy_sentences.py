@@ -1,6 +1,6 @@
-"""Sentences written for the chapters, small enough to read through."""
+"""Sentences written for the chapters, few enough to read them all."""
 
-# Each with a paraphrase that shares few words with it, and with its contradiction, which shares most.
+# A sentence, a paraphrase that shares few words with it, and a contradiction that shares most of its words.
 TRIPLES = (
     (
         "I laughed from start to finish.",

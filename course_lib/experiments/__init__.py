@@ -1,8 +1,9 @@
-"""Recorded runs: experiments too long for a chapter, whose every result is kept in `data/runs/NAME.json`.
+"""Recorded experiments that take too long for a chapter. Their results are kept in `data/runs/NAME.json`.
 
-`python -m course_lib.experiments NAME` runs one and writes its record. Chapters read it with `load`, which
-refuses a record whose recipe or code is no longer the one that made it. After a change that changes no result, such as
-a new name, `python -m course_lib.experiments NAME --stamp "why"` says so in the record, if its replay agrees.
+`python -m course_lib.experiments NAME` runs one and writes its record. Chapters read it with `load`, which refuses a
+record if its recipe or code has changed since. After a change that cannot affect the results, such as a new name,
+`python -m course_lib.experiments NAME --stamp "why"` notes this in the record, provided that the replay gives the same
+numbers.
 """
 
 import argparse
@@ -26,8 +27,8 @@ import keras
 from course_lib import assets
 from course_lib.experiments import replays
 
-# The module of each: it defines a dataclass of settings with `data`, the assets it reads, with `run()`, and with
-# `replay()`, which computes a few numbers in seconds; and one instance of that, `EXPERIMENT`.
+# Name → module. Each module defines a dataclass of settings, and one instance of it, `EXPERIMENT`. The dataclass has a
+# field `data`, the assets it reads; a method `run()`; and a method `replay()`, which computes a few numbers in seconds.
 EXPERIMENTS = {
     "clm-bayes-loss": "course_lib.experiments.clm_bayes_loss",
     "sentiment-finetuning": "course_lib.experiments.sentiment_finetuning",
@@ -43,12 +44,12 @@ EXPERIMENTS = {
     "pretraining-ablation": "course_lib.experiments.pretraining_ablation",
 }
 
-# Fields of a syntax tree that say nothing, or what others say: u"" or "", a comment, and what a name is used for.
+# Fields of a syntax tree that are empty or redundant: a "u" before a string, type comments, the use of a name.
 _UNSTABLE = ("ctx", "kind", "type_comment", "type_ignores", "type_params")
 
 
 def experiment(name):
-    """The settings of an experiment, ready to run.
+    """Finds the settings of an experiment, ready to run.
 
     Args:
         name: a key of `EXPERIMENTS`.
@@ -65,11 +66,11 @@ def experiment(name):
 
 
 def recipe_hash(name):
-    """SHA-256 of what an experiment itself decides: its settings, and the code of its module.
+    """Computes the SHA-256 of an experiment's settings and of the code of its module.
 
-    An experiment that derives from another one includes that one's module too. The hash is the same on every Python
-    that is supported, wherever the module stands and whatever it imports from where. Code that experiments share is not
-    in it: the `replay` of a record holds that.
+    If an experiment is a subclass of another one, the code of that module is included, too. The hash is the same in
+    every supported Python version, and does not depend on the module's path or imports. It does not cover code that
+    experiments share; the `replay` of a record checks that.
 
     Args:
         name: a key of `EXPERIMENTS`.
@@ -88,13 +89,13 @@ def recipe_hash(name):
 
 
 def normalized(source):
-    """What a module's source does, in a form that differs only if that does.
+    """Reduces a module's source to a form that changes only if the code does.
 
-    Left out are comments, layout, docstrings, imports, and methods named `replay`, which decide no result. A syntax
-    tree is not the same in every version of Python: empty fields come and go. They are left out too.
+    It leaves out comments, layout, docstrings, imports, and methods named `replay`, which do not affect the results. It
+    also leaves out empty fields of the syntax tree, because they differ between versions of Python.
 
     Args:
-        source: the text of a module.
+        source: source of a module, a string.
 
     Returns:
         Nested lists of strings.
@@ -132,13 +133,13 @@ def load(name):
         name: a key of `EXPERIMENTS`.
 
     Returns:
-        A dict with `results`, as the experiment's `run` returned them, and how they came to be: `command`, `commit`,
-        `recipe`, `recipe_hash`, `data_hashes`, `machine`, `date`, and `seconds` of the run that wrote it, parts that
-        were there `cached` before aside; `replay`, numbers that its code still computes; and `stamps`, as `stamp` adds
-        them.
+        A dict with `results`, as the experiment's `run` returned them, and their origin: `command`, `commit`, `recipe`,
+        `recipe_hash`, `data_hashes`, `machine`, `backend`, `date`, and `seconds`, the duration of the run that wrote
+        the record, without parts that were `cached` before; `replay`, numbers that the code must still compute; and
+        `stamps`, added by `stamp`.
 
     Raises:
-        ValueError: if there is no such experiment or no record of it, or its recipe or code has changed since.
+        ValueError: if there is no such experiment, it has no record, or its recipe or code has changed since.
     """
     today = recipe_hash(name)
     record = _read(name)
@@ -151,7 +152,7 @@ def load(name):
 
 
 def record(name):
-    """Runs an experiment and writes its record, when all of it is there.
+    """Runs an experiment, and writes its record when all results are complete.
 
     Args:
         name: a key of `EXPERIMENTS`.
@@ -188,20 +189,20 @@ def record(name):
 
 
 def stamp(name, why):
-    """Says that a record is of today's recipe, after a change of the experiment's code that cannot change its results.
+    """Marks a record as valid for today's recipe, after a change of code that cannot affect the results.
 
-    Its replay must still compute the same numbers. That shows no more than it covers; `why` says the rest.
+    The replay must still compute the same numbers. It does not cover everything, so `why` must give the reason.
 
     Args:
         name: a key of `EXPERIMENTS`.
-        why: the reason, for those who read the record.
+        why: the reason, for readers of the record.
 
     Returns:
-        The record, with one more of its `stamps`: a dict with `date`, `commit` and `why`.
+        The record, with a new entry in `stamps`: a dict with `date`, `commit` and `why`.
 
     Raises:
-        ValueError: if there is no such experiment or no record of it, its settings have changed, no reason is given, or
-            today's code computes another replay.
+        ValueError: if there is no such experiment, it has no record, its settings have changed, no reason is given, or
+            the replay gives different numbers.
     """
     settings, entry = experiment(name), _read(name)
     if not why.strip():
@@ -222,12 +223,12 @@ def stamp(name, why):
 
 
 def cached(name, key, make):
-    """A part of an experiment that takes minutes: made once, and then remembered for as long as the recipe is the same.
+    """Computes a part of an experiment once, and remembers it as long as the recipe stays the same.
 
     Args:
         name: a key of `EXPERIMENTS`.
-        key: a string that tells this part from others.
-        make: makes it, a function without arguments that returns what JSON can hold.
+        key: a string that identifies this part.
+        make: function without arguments that computes the part. The result must be writable as JSON.
 
     Returns:
         What `make` returned, now or in an earlier run.
@@ -240,7 +241,7 @@ def cached(name, key, make):
 
     if key not in done():
         made = make()
-        with filelock.FileLock(path.with_suffix(".lock")):  # others may make other parts at the same time
+        with filelock.FileLock(path.with_suffix(".lock")):  # other processes may compute other parts at the same time
             _write(path, done() | {key: made})
         print(f"{key}: done", flush=True)
     return done()[key]
@@ -273,7 +274,7 @@ def _commit():
 
 
 def main():
-    """Runs the experiments that the command line names, or stamps their records."""
+    """Runs the experiments named on the command line, or stamps their records."""
     parser = argparse.ArgumentParser(prog="python -m course_lib.experiments", description=__doc__)
     parser.add_argument("names", nargs="+", choices=sorted(EXPERIMENTS))
     parser.add_argument(

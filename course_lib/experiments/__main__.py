@@ -1,4 +1,4 @@
-"""`python -m course_lib.experiments NAME`."""
+"""Runs the command `python -m course_lib.experiments NAME`."""
 
 from course_lib.experiments import main
 

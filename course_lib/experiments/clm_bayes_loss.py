@@ -1,4 +1,4 @@
-"""How near a small GPT-2 comes to the lowest loss that there is: chapter 09, on the artificial language."""
+"""Compares a small GPT-2 with the lowest possible loss, on the artificial language; for chapter 09."""
 
 import dataclasses
 import functools
@@ -20,24 +20,24 @@ from course_lib.training.schedules import WarmupLinearDecay
 
 @dataclasses.dataclass(frozen=True)
 class ClmBayesLoss:
-    """Trains a small GPT-2 on endless draws from the artificial language, and compares it with the exact next word.
+    """Trains a small GPT-2 on fresh artificial documents, and compares it with the exact next-word distributions.
 
-    Each document begins after a start token. Its first words tell little of its topic, and so the exact loss of a whole
-    document is above the entropy rate; that of its second half is close to it.
+    Each document begins after a start token. Its first words have little context and reveal little about the topic, so
+    the exact loss over a whole document is above the entropy rate. The exact loss over its second half is close to it.
 
     Args:
-        data: the assets that it reads: none.
-        num_words: T, words a document.
-        num_layers: of the decoder.
-        num_heads: of the decoder.
+        data: the assets that it reads, none.
+        num_words: T, words per document.
+        num_layers: number of layers of the decoder.
+        num_heads: number of heads of the decoder.
         hidden_dim: D.
         batch_size: B.
-        steps: of training.
-        warmup_steps: until the learning rate is at its peak.
-        learning_rate: the peak.
-        evaluations: how often in a run it is compared.
-        held_out: documents to compare on, the same for all.
-        seeds: of weights and batches, one run each.
+        steps: number of training steps.
+        warmup_steps: number of steps until the learning rate reaches its peak.
+        learning_rate: the peak learning rate.
+        evaluations: number of comparisons in a run.
+        held_out: number of documents for the comparison, the same documents each time.
+        seeds: seeds of weights and batches, with one run for each.
     """
 
     data: tuple = ()
@@ -57,8 +57,9 @@ class ClmBayesLoss:
         """Runs the experiment.
 
         Returns:
-            A list of dicts with `model`: "unigram", "two words before" (the tables of the true statistics), or "GPT-2",
-            then with `seed`, `step`, and `seconds` of training so far. Each has what `compared` returns.
+            A list of dicts with `model`: "unigram", "two words before" (tables of the true probabilities), or "GPT-2".
+            GPT-2's also have `seed`, `step`, and `seconds` of training so far. Each dict has the entries that
+            `compared` returns.
         """
         held_out = self.batch(self.held_out, seed=2**20, step=0)
         exact = self.exact(held_out)
@@ -71,11 +72,13 @@ class ClmBayesLoss:
         return results
 
     def replay(self):
-        """Computes a few numbers of the experiment: the losses of six steps, and how the model and a table
-        compare with the exact next word on fifty documents.
+        """Computes a few numbers of the experiment.
+
+        These are the losses of six steps, and a comparison of the model and a table with the exact distributions on
+        fifty documents.
 
         Returns:
-            A dict, as `course_lib.experiments.replays.compute` takes it.
+            A dict for `course_lib.experiments.replays.compute`.
         """
         few, held_out = dataclasses.replace(self, steps=6, warmup_steps=2), self.batch(50, seed=2**20, step=0)
         exact, model = self.exact(held_out), few.model(seed=0)
@@ -92,7 +95,7 @@ class ClmBayesLoss:
         return ArtificialLanguage.draw()
 
     def batch(self, count, seed, step):
-        """Fresh documents.
+        """Draws fresh documents.
 
         Args:
             count: B.
@@ -100,16 +103,17 @@ class ClmBayesLoss:
             step: an integer.
 
         Returns:
-            The inputs, a dict with a start token and all words but the last; and the labels, all words.
+            The inputs, a dict whose `token_ids` are a start token and all words but the last; and the labels, all
+            words.
         """
         words = self.language.documents(count, self.num_words, (seed, step))
         return {"token_ids": np.pad(words[:, :-1], ((0, 0), (1, 0)), constant_values=CLS)}, words
 
     def exact(self, batch):
-        """The exact distributions of the words.
+        """Computes the exact distributions of the words.
 
         Args:
-            batch: what `batch` returned.
+            batch: inputs and labels from `batch`.
 
         Returns:
             Floats (B, T, V).
@@ -117,11 +121,12 @@ class ClmBayesLoss:
         return self.language.next_word(batch[1])
 
     def table(self, batch, words):
-        """The distributions of the best table.
+        """Computes the distributions that the best table predicts.
 
         Args:
-            batch: what `batch` returned.
-            words: how many words before each it looks at, 0 or 2; at the start of a document those that there are.
+            batch: inputs and labels from `batch`.
+            words: number of preceding words that the table looks at, 0 or 2. At the start of a document there are
+                fewer.
 
         Returns:
             Floats (B, T, V).
@@ -136,10 +141,10 @@ class ClmBayesLoss:
         return found
 
     def model(self, seed):
-        """A new model, compiled.
+        """Makes and compiles a new model.
 
         Args:
-            seed: of its weights.
+            seed: seed of its weights.
 
         Returns:
             A `GPT2CausalLM`.
@@ -168,12 +173,12 @@ class ClmBayesLoss:
         """Trains one model.
 
         Args:
-            seed: of its weights and batches.
+            seed: seed of its weights and batches.
             held_out: the batch to compare on.
             exact: its exact distributions.
 
         Returns:
-            A list of dicts, one a comparison.
+            A list of dicts, one per comparison.
         """
         model, rows, spent, part = self.model(seed), [], 0.0, self.steps // self.evaluations
         for step in range(0, part * self.evaluations, part):
@@ -187,11 +192,11 @@ class ClmBayesLoss:
 
 
 def predict(model, inputs):
-    """A model's distributions of the next words.
+    """Computes a model's distributions of the next words.
 
     Args:
         model: a `GPT2CausalLM`.
-        inputs: the dict that it takes, (B, T).
+        inputs: the dict of its inputs, (B, T).
 
     Returns:
         Floats (B, T, V).
@@ -201,7 +206,7 @@ def predict(model, inputs):
 
 
 def compared(predicted, batch, exact):
-    """How near predictions come to the exact ones, in nats a word.
+    """Compares predictions with the exact distributions, in nats per word.
 
     Args:
         predicted: floats (B, T, V).
@@ -209,8 +214,9 @@ def compared(predicted, batch, exact):
         exact: floats (B, T, V).
 
     Returns:
-        What `course_lib.experiments.mlm_bayes_loss.compare` returns, of all words; `late_loss` and
-        `late_exact_loss`, of the second half of each document; and `loss_by_place`, a list of T.
+        A dict with the entries of `course_lib.experiments.mlm_bayes_loss.compare`, over all words; with `late_loss` and
+        `late_exact_loss`, over the second half of each document; and with `loss_by_place`, a list with the mean loss at
+        each of the T positions.
     """
     words = batch[1]
     every = np.ones(words.shape)

@@ -1,4 +1,4 @@
-"""How short held-out reviews become: by gzip and xz, by counts of n-grams, and by gpt-mini; chapter 09."""
+"""Compresses held-out reviews with gzip and xz, with n-gram counts, and with gpt-mini; for chapter 09."""
 
 import dataclasses
 import functools
@@ -15,26 +15,25 @@ from course_lib.models.gpt2 import GPT2CausalLM
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.training import recipes
 
-_XZ = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}  # it finds what is repeated within 64 MiB
-_SEPARATOR = b"\n"  # which no review has
+_XZ = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}  # finds repetitions within 64 MiB
+_SEPARATOR = b"\n"  # occurs in no review
 
 
 @dataclasses.dataclass(frozen=True)
 class Compression:
-    """Counts the bits that the held-out reviews cost, where each of them ends included, by their bytes in UTF-8.
+    """Computes the bits that each system needs per UTF-8 byte of the held-out reviews, including where each one ends.
 
-    All but one of the systems read each review alone. xz after the training text reads them one after the other, so
-    that it can also copy from held-out reviews that it has met; that is to its advantage. The n-grams are counted over
-    gpt-mini's tokens, and their discounts tuned, on a part of the training reviews set apart; that part counts in the
-    end.
+    All systems but one read each review alone. "xz after training text" reads them one after the other, so it can also
+    copy from earlier held-out reviews, which is to its advantage. The n-grams are counted over gpt-mini's tokens. Their
+    discounts are tuned on a part of the training reviews that is set apart; in the end this part is counted, too.
 
     Args:
         data: the assets that it reads.
-        preset: the model.
-        vocabulary_size: V, of its tokenizer, which the training reviews decide.
-        orders: of the n-gram models; the one with the fewest bits on the part set apart is the one to compare with.
-        apart: one in so many of the training reviews is set apart, those with the highest SHA-256.
-        stride: of the model's windows.
+        preset: name of the model.
+        vocabulary_size: V of its tokenizer, which is trained on the training reviews.
+        orders: orders of the n-gram models. The baseline is the one with the fewest bits on the part set apart.
+        apart: one training review in `apart` is set apart, those with the highest SHA-256.
+        stride: stride of the model's windows.
     """
 
     data: tuple = ("movie-reviews", "gpt-mini")
@@ -45,15 +44,16 @@ class Compression:
     stride: int = 128
 
     def run(self):
-        """Runs the experiment, or what is left of it; the model comes last, so that all else needs no weights.
+        """Runs the experiment, except parts that are cached. The model comes last, so the other parts need no weights.
 
         Returns:
-            A list of dicts with `system` and `bits_per_byte`; of the n-grams also `order`, the tuned `discounts` and
-            `apart_bits_per_byte`, on the part set apart; of these and the model also `tokens`, end tokens included.
+            A list of dicts with `system` and `bits_per_byte`; for the n-grams also `order`, the tuned `discounts`, and
+            `apart_bits_per_byte` on the part set apart; for the n-grams and the model also `tokens`, end tokens
+            included.
 
         Raises:
-            ValueError: if the model has another tokenizer, or is not there.
-            OSError: if its preset must be downloaded and no source is in reach.
+            ValueError: if the model has a different tokenizer, or does not exist.
+            OSError: if its preset must be downloaded and no source can be reached.
         """
         results = [experiments.cached("compression", name, make) for name, make in self.compressors().items()]
         for order in self.orders:
@@ -67,7 +67,7 @@ class Compression:
         """Computes a few numbers of the experiment: all systems, on a few reviews.
 
         Returns:
-            A dict, as `course_lib.experiments.replays.compute` takes it.
+            A dict for `course_lib.experiments.replays.compute`.
         """
         documents = dataclasses.replace(
             self.documents, train=self.documents.train[:200], held_out=self.documents.held_out[:10]
@@ -93,11 +93,11 @@ class Compression:
 
     @functools.cached_property
     def tokens(self):
-        """The reviews to train on and those held out, lists of lists of ids."""
+        """The training reviews and the held-out reviews, two lists of lists of ids."""
         return tuple(list(map(self.tokenizer.encode, part)) for part in (self.documents.train, self.documents.held_out))
 
     def compressors(self):
-        """The systems that compress files, a dict from the name of each to a function that makes its result."""
+        """Returns a dict from the name of each compression program to a function that computes its result."""
 
         def system(name, num_bits):
             def make():
@@ -106,7 +106,7 @@ class Compression:
             return make
 
         train, held_out = ([text.encode() for text in part] for part in (self.documents.train, self.documents.held_out))
-        latest = _SEPARATOR.join(train)[-(1 << 15) :]  # gzip finds what is repeated within 32 KiB
+        latest = _SEPARATOR.join(train)[-(1 << 15) :]  # gzip finds repetitions within 32 KiB
         systems = {
             "gzip": lambda: sum(gzip_bits(text) for text in held_out),
             "gzip after training text": lambda: sum(gzip_bits(text, latest) for text in held_out),
@@ -116,13 +116,13 @@ class Compression:
         return {name: system(name, num_bits) for name, num_bits in systems.items()}
 
     def counted(self, order):
-        """The result of one n-gram model.
+        """Computes the result of one n-gram model.
 
         Args:
-            order: N.
+            order: N, the length of the longest n-grams.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`.
         """
         (train, held_out), counted = self.tokens, len(self.documents.train) * (self.apart - 1) // self.apart
         ids = self.tokenizer.vocabulary_size, self.tokenizer.end_token_id, order
@@ -139,13 +139,13 @@ class Compression:
         }
 
     def predicted(self):
-        """The result of the model.
+        """Computes the result of the model.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`.
 
         Raises:
-            ValueError: if the model has another tokenizer.
+            ValueError: if the model has a different tokenizer.
         """
         model = GPT2CausalLM.from_preset(recipes.resolve_start(self.preset))
         if model.tokenizer.merges != self.tokenizer.merges:
@@ -159,11 +159,11 @@ class Compression:
 
 
 def gzip_bits(text, before=b""):
-    """The bits that gzip's method makes of a text at level 9, gzip's own header aside.
+    """Counts the bits of a text compressed by gzip's method at level 9, without gzip's header.
 
     Args:
         text: bytes.
-        before: bytes that both sides know, of which the last 32 KiB count.
+        before: bytes that the decoder knows already. Only the last 32 KiB are used.
 
     Returns:
         An integer.
@@ -173,11 +173,11 @@ def gzip_bits(text, before=b""):
 
 
 def xz_bits(texts, settings=()):
-    """The bits that xz's method makes of texts, one after the other, at preset 9e, xz's own header aside.
+    """Counts the bits of joined texts compressed by xz's method at preset 9e, without xz's header.
 
     Args:
         texts: a list of bytes.
-        settings: a dict of those of the filter that differ.
+        settings: dict of filter settings that differ from the preset.
 
     Returns:
         An integer.

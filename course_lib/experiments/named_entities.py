@@ -1,4 +1,4 @@
-"""Named entities in tweets, found by a fine-tuned BERT and by its baselines: chapter 11."""
+"""Finds named entities in tweets with a fine-tuned BERT and with baselines; for chapter 11."""
 
 import dataclasses
 import itertools
@@ -18,23 +18,24 @@ from course_lib.training.finetuning import fine_tune, logits_of
 
 @dataclasses.dataclass(frozen=True)
 class NamedEntities:
-    """Fine-tunes MiniLM on tagged tweets, and lets a dictionary and conditional random fields find the same entities.
+    """Fine-tunes MiniLM on tagged tweets, and compares it with a dictionary and conditional random fields.
 
-    Each has the setting with the highest F1 on the validation split: MiniLM its learning rate, with the first seed, and
-    its epoch, in each run. MiniLM does not see capitals; a field that is not shown them stands beside the one that is.
+    Each model uses the setting with the highest F1 on the validation split. For MiniLM these are the learning rate,
+    chosen with the first seed, and the epoch, chosen in each run. MiniLM does not see capitals, so there are two random
+    fields: one that sees capitals and one that does not.
 
     Args:
         data: the assets that it reads.
-        preset: the encoder.
-        learning_rates: to choose from.
-        epochs: of fine-tuning, at most.
+        preset: name of the encoder.
+        learning_rates: learning rates to choose from.
+        epochs: maximum number of epochs of fine-tuning.
         batch_size: B.
         max_length: T.
-        dropout: of the head.
-        seeds: of the head's weights, dropout and order.
-        l1: of the random fields, to choose from.
-        l2: likewise.
-        shares: of the dictionary, to choose from.
+        dropout: dropout of the head.
+        seeds: seeds of the head's weights, dropout and order.
+        l1: values of the random fields' `l1` to choose from.
+        l2: values of the random fields' `l2` to choose from.
+        shares: values of the dictionary's `fraction` to choose from.
     """
 
     data: tuple = ("wnut-2016", "all-MiniLM-L6-v2")
@@ -50,12 +51,12 @@ class NamedEntities:
     shares: tuple = (0.0, 0.25, 0.5, 0.75, 1.0)
 
     def run(self):
-        """Runs the experiment, or what is left of it.
+        """Runs the experiment, except parts that are cached.
 
         Returns:
-            A list of dicts with `model`, `seed` (None for what needs none), `setting`, `validation` and `test` as
-            `scores` returns them, `predicted`, the labels of the test split as places among `label_names`, a string of
-            letters a tweet with "a" for the first; `tried`, each setting and its validation F1; and `seconds`.
+            A list of dicts with `model`, `seed` (None for the baselines) and `setting`; `validation` and `test`, from
+            `scores`; `predicted`, a string for each tweet of the test split, whose letters are the labels ("a" for the
+            first of `label_names`); `tried`, each setting with its validation F1; and `seconds`.
         """
         return [
             *(experiments.cached("named-entities", name, make) for name, make in self.baselines().items()),
@@ -67,7 +68,7 @@ class NamedEntities:
         baselines on 200.
 
         Returns:
-            A dict, as `course_lib.experiments.replays.compute` takes it.
+            A dict for `course_lib.experiments.replays.compute`.
         """
         keras.utils.set_random_seed(0)
         data = wnut.tweets()
@@ -94,10 +95,10 @@ class NamedEntities:
         return found
 
     def baselines(self):
-        """What stands beside MiniLM.
+        """Lists the baselines.
 
         Returns:
-            A dict from a name to a function without arguments, which makes a result as `run` returns them.
+            A dict from each name to a function without arguments that computes a dict for the list of `run`.
         """
         settings = [{"l1": l1, "l2": l2} for l1, l2 in itertools.product(self.l1, self.l2)]
         words = [{"lowercase": lower, "fraction": share} for lower in (False, True) for share in self.shares]
@@ -111,15 +112,15 @@ class NamedEntities:
         }
 
     def tuned(self, model, make, settings):
-        """A baseline with the setting of the highest validation F1.
+        """Tries all settings of a baseline, and keeps the one with the highest validation F1.
 
         Args:
-            model: its name.
-            make: makes a tagger of sentences, labels and a setting.
-            settings: dicts of further arguments, to choose from.
+            model: name of the baseline.
+            make: function that makes a tagger from sentences, labels and a setting.
+            settings: settings to choose from, dicts of further arguments.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`.
         """
         data, start, tried = wnut.tweets(), time.perf_counter(), []
         for setting in settings:
@@ -131,13 +132,13 @@ class NamedEntities:
         return best | {"tried": f1s, "seconds": round(time.perf_counter() - start, 1)}
 
     def chosen(self, seed):
-        """A run of MiniLM with the learning rate that the first seed chooses.
+        """Fine-tunes MiniLM with the learning rate that was chosen with the first seed.
 
         Args:
             seed: one of `seeds`.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`.
         """
 
         def once(seed, rate):
@@ -150,14 +151,14 @@ class NamedEntities:
         return once(seed, best) | {"tried": f1s}
 
     def fine_tuned(self, seed, rate):
-        """A run of MiniLM.
+        """Fine-tunes and evaluates MiniLM once.
 
         Args:
-            seed: of the head's weights, dropout and order.
-            rate: the peak of the learning rate.
+            seed: seed of the head's weights, dropout and order.
+            rate: the peak learning rate.
 
         Returns:
-            A dict, as `run` returns them, with `validation_f1s`, one for each epoch.
+            A dict for the list of `run`, without `tried` but with `validation_f1s`, one for each epoch.
         """
         keras.utils.set_random_seed(seed)
         data, start = wnut.tweets(), time.perf_counter()
@@ -174,17 +175,17 @@ class NamedEntities:
         return result | {"validation_f1s": f1s, "seconds": round(time.perf_counter() - start, 1)}
 
     def result(self, model, seed, setting, validation, test):
-        """What is kept of a run.
+        """Makes the result of a run.
 
         Args:
-            model: its name.
-            seed: of the run, or None.
+            model: name of the model.
+            seed: seed of the run, or None.
             setting: a dict.
-            validation: a label for each word of the validation split.
-            test: likewise.
+            validation: the predicted labels, for each tweet of the validation split one per word.
+            test: the same for the test split.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`, without `tried` and `seconds`.
         """
         data, names = wnut.tweets(), wnut.tweets().label_names
         return {
@@ -198,11 +199,11 @@ class NamedEntities:
 
 
 class Nothing:
-    """Finds no entity anywhere.
+    """A baseline that finds no entities.
 
     Args:
-        sentences: not read.
-        labels: not read.
+        sentences: not used.
+        labels: not used.
     """
 
     def __init__(self, sentences, labels):
@@ -221,14 +222,14 @@ class Nothing:
 
 
 def decode(model, split):
-    """The best valid labels of each sentence.
+    """Predicts the best valid labels of each sentence.
 
     Args:
         model: a `TokenClassifier`.
         split: a `course_lib.data.wnut.Split`.
 
     Returns:
-        For each sentence, a list with a label for each word; those that were cut off are outside of entities.
+        For each sentence, a list with a label for each word. Words that were cut off get "O".
     """
     examples = model.examples(split.words, batch_size=64)
     found = []
@@ -239,15 +240,15 @@ def decode(model, split):
 
 
 def scores(split, predicted, train):
-    """F1 by entity, and the share of words with the right label.
+    """Computes F1 by entity, and the fraction of words with the right label.
 
     Args:
         split: a `course_lib.data.wnut.Split`.
         predicted: for each sentence, a label for each word.
-        train: the split whose entities count as seen, by their words without capitals.
+        train: the training split. An entity counts as seen if it occurs there, ignoring capitals.
 
     Returns:
-        What `course_lib.metrics.spans.f1_by_entity` returns, for each type, "all", "seen" and "unseen", and `accuracy`.
+        The dict from `course_lib.metrics.spans.f1_by_entity`, with additional entries "seen", "unseen" and "accuracy".
     """
     known = {form for group in forms(train, map(spans.bio_to_spans, train.labels)) for form in group}
     right, found = [list(map(spans.bio_to_spans, labels)) for labels in (split.labels, predicted)]
@@ -267,7 +268,7 @@ def scores(split, predicted, train):
 
 
 def forms(split, found):
-    """The words of spans, without capitals.
+    """Joins the words of each span, in lower case.
 
     Args:
         split: a `course_lib.data.wnut.Split`.

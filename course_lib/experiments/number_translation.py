@@ -1,4 +1,4 @@
-"""How exactly a small Transformer translates numbers in words, and what becomes of it without its parts: chapter 03."""
+"""Trains a small Transformer to translate numbers in words, with all its parts and without some; for chapter 03."""
 
 import dataclasses
 import time
@@ -20,15 +20,15 @@ WHOLE, NO_POSITIONS, NO_MASK, SHORTER = VARIANTS = ("whole", "no positions", "no
 
 
 class Unordered(Seq2Seq):
-    """A `Seq2Seq` without positions."""
+    """A `Seq2Seq` without position information."""
 
     def embed(self, token_ids, positions=None, training=None):
-        """The embeddings times √D.
+        """Looks up the embeddings, and multiplies them by √D.
 
         Args:
             token_ids: integers (B, T).
-            positions: not read.
-            training: whether to drop out.
+            positions: not used.
+            training: whether to apply dropout.
 
         Returns:
             (B, T, D).
@@ -38,7 +38,7 @@ class Unordered(Seq2Seq):
 
 
 class Leaking(Seq2Seq):
-    """A `Seq2Seq` whose decoder sees the whole target in training. In a decoding loop there is no future to see."""
+    """A `Seq2Seq` whose decoder sees the whole target in training. When it generates, later tokens do not exist yet."""
 
     hides_the_future = False
 
@@ -48,29 +48,29 @@ CLASSES = {NO_POSITIONS: Unordered, NO_MASK: Leaking}
 
 @dataclasses.dataclass(frozen=True)
 class NumberTranslation:
-    """Trains a small `Seq2Seq` to translate numbers from English to German and French, whole and without its parts.
+    """Trains a small `Seq2Seq` to translate numbers from English to German and French, with all parts and without some.
 
     The variants are `VARIANTS`: the Transformer; the same without positions; the same without the causal mask; and the
-    Transformer trained on numbers below `shorter_limit` alone.
+    Transformer trained only on numbers below `shorter_limit`.
 
     Args:
-        data: the assets that it reads: none.
-        languages: into which it translates.
-        train: how many numbers are drawn for training.
-        test: how many for the final figure.
-        limit: every number is below it.
+        data: the assets that it reads, none.
+        languages: the languages to translate into.
+        train: number of numbers drawn for training.
+        test: number of test numbers.
+        limit: upper limit; every number is below it.
         shorter_limit: the limit of the shorter numbers.
-        tokenizer_texts: how many sources, and as many targets, the tokenizer learns from.
+        tokenizer_texts: number of sources, and of targets, that the tokenizer is trained on.
         vocabulary_size: V.
-        num_layers: of the encoder, and of the decoder.
+        num_layers: number of layers of the encoder, and of the decoder.
         num_heads: N.
         hidden_dim: D.
         batch_size: B.
-        epochs: of training.
-        warmup_steps: until the learning rate is at its peak.
-        learning_rate: the peak.
-        max_new_tokens: of a translation.
-        seeds: of weights and order, one run each.
+        epochs: number of training epochs.
+        warmup_steps: number of steps until the learning rate reaches its peak.
+        learning_rate: the peak learning rate.
+        max_new_tokens: maximum length of a translation.
+        seeds: seeds of weights and order, with one run for each.
     """
 
     data: tuple = ()
@@ -92,10 +92,10 @@ class NumberTranslation:
     seeds: tuple = (0, 1, 2)
 
     def run(self):
-        """Runs the experiment, or what is left of it.
+        """Runs the experiment, except parts that are cached.
 
         Returns:
-            A list of dicts, as `trained` returns them.
+            A list of dicts from `trained`.
         """
         return [
             experiments.cached(
@@ -106,10 +106,13 @@ class NumberTranslation:
         ]
 
     def replay(self):
-        """Computes a few numbers of the experiment: the losses of three steps of the whole, and of two variants.
+        """Computes a few numbers of the experiment.
+
+        These are the losses of three steps of the whole Transformer and of two variants, and the mean of the training
+        numbers.
 
         Returns:
-            A dict, as `course_lib.experiments.replays.compute` takes it.
+            A dict for `course_lib.experiments.replays.compute`.
         """
         few = dataclasses.replace(
             self, train=300, test=20, tokenizer_texts=300, vocabulary_size=300, batch_size=16, warmup_steps=2
@@ -128,7 +131,7 @@ class NumberTranslation:
         return found
 
     def splits(self, variant=WHOLE):
-        """The numbers of a variant.
+        """Draws the numbers of a variant.
 
         Args:
             variant: one of `VARIANTS`.
@@ -141,15 +144,15 @@ class NumberTranslation:
         )
 
     def examples(self, splits, seed=0):
-        """What there is to train on.
+        """Makes the tokenizer and the training examples.
 
         Args:
-            splits: of `splits`.
-            seed: of the order.
+            splits: `Splits` from `splits`.
+            seed: seed of the order.
 
         Returns:
-            A tokenizer that has learned from a part of it; and inputs, labels and weights, as `teacher_forcing` returns
-            them, of all pairs in an order of chance, as many as make whole batches.
+            A tokenizer trained on a part of the pairs; and the inputs, labels and weights from `teacher_forcing` of all
+            pairs, shuffled and cut to whole batches.
         """
         sources, targets = number_words.pairs(splits.train, self.languages)
         order = np.random.default_rng(seed).permutation(len(sources))
@@ -160,15 +163,15 @@ class NumberTranslation:
         return tokenizer, teacher_forcing(tokenizer, sources, targets)
 
     def compiled(self, tokenizer, steps, kind=Seq2Seq):
-        """A new model, ready to be trained.
+        """Makes and compiles a new model.
 
         Args:
-            tokenizer: of `examples`.
-            steps: how many there will be.
+            tokenizer: the tokenizer from `examples`.
+            steps: number of training steps, for the schedule.
             kind: `Seq2Seq`, or a subclass.
 
         Returns:
-            A `Seq2SeqLM` on a backbone of this class.
+            A `Seq2SeqLM` with a backbone of class `kind`.
         """
         config = Seq2SeqConfig(
             tokenizer.vocabulary_size,
@@ -185,17 +188,17 @@ class NumberTranslation:
         return model
 
     def trained(self, variant, seed):
-        """One run.
+        """Trains and evaluates one model.
 
         Args:
             variant: one of `VARIANTS`.
-            seed: of weights and order.
+            seed: seed of weights and order.
 
         Returns:
-            A dict with `variant`, `seed`, `seconds` of training; `losses`, the mean loss of each epoch;
-            `accuracy`, the share of the test's tokens that are right where the decoder is given those before them;
-            `exact`, the share of the test's numbers that are translated without a mistake, a dict by language; and for
-            shorter numbers `longer`, the same for numbers between the limits.
+            A dict with `variant`, `seed` and `seconds` of training; `losses`, the mean loss of each epoch; `accuracy`,
+            the fraction of test tokens that are predicted right with teacher forcing; `exact`, a dict from each
+            language to the fraction of test numbers that are translated without a mistake; and for shorter numbers
+            `longer`, the same for test numbers of at least `shorter_limit`.
         """
         splits = self.splits(variant)
         tokenizer, (inputs, labels, weights) = self.examples(splits, seed)
@@ -224,14 +227,14 @@ class NumberTranslation:
         return result
 
     def exact(self, model, chosen):
-        """How many numbers a model translates without a mistake.
+        """Computes the fraction of numbers that a model translates without a mistake.
 
         Args:
             model: a `Seq2SeqLM` with a tokenizer.
             chosen: integers.
 
         Returns:
-            A dict from each language to a share.
+            A dict from each language to a fraction.
         """
         found = {}
         for language in self.languages:

@@ -1,4 +1,4 @@
-"""What pre-training is worth: models fine-tuned on tasks that were fixed beforehand, for chapter 07."""
+"""Measures what pre-training is worth, by fine-tuning on tasks that were fixed in advance; for chapter 07."""
 
 import dataclasses
 import functools
@@ -20,26 +20,26 @@ from course_lib.training.finetuning import fine_tune, logits_of
 
 @dataclasses.dataclass(frozen=True)
 class PretrainingAblation:
-    """Fine-tunes an untrained BERT, the same BERT after a tenth and after all of its pre-training, and a larger one.
+    """Fine-tunes an untrained BERT, the same BERT after a tenth and all of its pre-training, and a larger one.
 
-    Each model has its own learning rate for reviews and for tags: the one with the lowest validation loss with the
-    first seed, on 1,000 labels of Rotten Tomatoes and on WNUT. How long it is fine-tuned is chosen in each run, as the
-    epoch with the lowest validation loss. The weights in the backbone have dropout, whatever they were trained with.
-    TF-IDF with logistic regression stands beside them.
+    Each model has one learning rate for reviews and one for tags. They are chosen with the first seed, by the lowest
+    validation loss on 1,000 labels of Rotten Tomatoes and on WNUT. Each run keeps the epoch with the lowest validation
+    loss. All backbones are fine-tuned with dropout, except on attention weights, however they were pre-trained. The
+    baseline is TF-IDF with logistic regression.
 
     Args:
         data: the assets that it reads.
-        tasks: of each its name, how many labels there are (0 for all), the length of the longest row, and how many
-            epochs there are at most.
-        models: the presets, "untrained", and "TF-IDF".
-        costly: those of the models that are given fewer tasks, as many of the first as they are given.
-        learning_rates: to choose from, for each model.
-        seeds: of the labels drawn, the new weights and the order of the rows.
+        tasks: tuples of the task's name, the number of labels (0 for all), the maximum length of a row, and the maximum
+            number of epochs.
+        models: names of presets, "untrained", and "TF-IDF".
+        costly: models that run only the first tasks, with the number of tasks.
+        learning_rates: for each model, the learning rates to choose from.
+        seeds: seeds of the labels drawn, the new weights and the order of the rows.
         batch_size: B.
-        patience: fine-tuning ends once the validation loss has not fallen for so many epochs.
-        dropout: of the backbone and the head.
+        patience: fine-tuning ends when the validation loss has not fallen for this many epochs.
+        dropout: dropout of the backbone and the head.
         initializer_range: standard deviation of untrained weights.
-        regularisations: scikit-learn's C, to choose from.
+        regularisations: values of scikit-learn's C to choose from.
     """
 
     data: tuple = ("movie-reviews", "wnut-2016", "all-MiniLM-L6-v2", "bert-mini")
@@ -66,7 +66,7 @@ class PretrainingAblation:
     regularisations: tuple = (0.1, 1.0, 10.0, 100.0)
 
     def run(self):
-        """Runs the experiment, or what is left of it.
+        """Runs the experiment, except parts that are cached.
 
         Returns:
             A list of dicts with `task`, `count` (of labels), `model`, `seed`, `setting` (the learning rate, or C),
@@ -83,7 +83,7 @@ class PretrainingAblation:
         """Computes a few numbers of the experiment: an epoch on 24 rows of reviews or tweets, and TF-IDF.
 
         Returns:
-            A dict, as `course_lib.experiments.replays.compute` takes it.
+            A dict for `course_lib.experiments.replays.compute`.
         """
 
         def few(name, count, seed):
@@ -103,7 +103,7 @@ class PretrainingAblation:
         } | {"TF-IDF": self.linear(self.tasks[0], 0)["score"]}
 
     def chosen(self, model, task, seed):
-        """One run, with the learning rate that the first seed chooses.
+        """Fine-tunes a model with the learning rate that was chosen with the first seed.
 
         Args:
             model: a key of `learning_rates`.
@@ -111,7 +111,7 @@ class PretrainingAblation:
             seed: one of `seeds`.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`.
         """
 
         def once(task, seed, rate):
@@ -123,16 +123,16 @@ class PretrainingAblation:
         return once(task, seed, min(tried, key=lambda result: result["validation_loss"])["setting"])
 
     def fine_tuned(self, model, task, seed, rate):
-        """One run.
+        """Fine-tunes and evaluates a model once.
 
         Args:
             model: a key of `learning_rates`.
             task: one of `tasks`.
-            seed: of labels, weights and order.
-            rate: the peak of the learning rate.
+            seed: seed of labels, weights and order.
+            rate: the peak learning rate.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`.
         """
         name, count, length, epochs = task
         keras.utils.set_random_seed(seed)
@@ -154,10 +154,10 @@ class PretrainingAblation:
         return result | {"validation_loss": min(losses), "score": score}
 
     def backbone(self, model):
-        """A new `Bert` with dropout, and with the weights of a preset, or as BERT's paper begins.
+        """Makes a `Bert` with dropout, with the weights of a preset or with the random initial weights of BERT's paper.
 
-        The neighbours that bert-mini's recipe begins with are of use to pre-training alone: fine-tuned from there, an
-        untrained model learns less than from the paper's start.
+        The initial weights of bert-mini's recipe, which attend to neighbours, only help pre-training. An untrained
+        model learns less from them in fine-tuning than from the paper's initial weights.
 
         Args:
             model: a key of `learning_rates`.
@@ -178,15 +178,15 @@ class PretrainingAblation:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  there is one instance
     def splits(self, name, count, seed):
-        """The splits of a task.
+        """Reads the splits of a task.
 
         Args:
-            name: of the task.
-            count: how many labels the train split has; all if 0.
-            seed: of the draw.
+            name: name of the task.
+            count: number of labels in the train split, or 0 for all.
+            seed: seed of the draw.
 
         Returns:
-            The train split, the validation split (of reviews 500), and the test split.
+            The train split, the validation split (for reviews 500 texts), and the test split.
         """
         if name == "WNUT":
             data = wnut.tweets()
@@ -196,12 +196,12 @@ class PretrainingAblation:
         return train, reviews.few_shot(data.validation, 500, seed=0), data.test
 
     def tagged(self, tokenizer, split, length, labels):
-        """Tagged sentences as arrays.
+        """Turns tagged sentences into arrays.
 
         Args:
             tokenizer: a `WordPieceTokenizer`.
             split: a `course_lib.data.wnut.Split`.
-            length: of the longest row.
+            length: maximum length of a row.
             labels: the names of the labels, in the order of their ids.
 
         Returns:
@@ -215,14 +215,14 @@ class PretrainingAblation:
         return inputs, ids, weights
 
     def linear(self, task, seed):
-        """TF-IDF with logistic regression on the same labels.
+        """Runs TF-IDF with logistic regression on the same labels.
 
         Args:
             task: one of `tasks`.
-            seed: of the labels.
+            seed: seed of the labels.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`.
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -236,11 +236,11 @@ class PretrainingAblation:
 
 
 def f1(best, weights, split, labels):
-    """F1 by entity: one counts as found if its words and its type are all right.
+    """Computes F1 by entity: an entity is found if all its words and its type are right.
 
     Args:
-        best: ids of labels (n, W).
-        weights: (n, W), 0 for words that were cut off; they count as outside of entities.
+        best: ids of the predicted labels, (n, W).
+        weights: (n, W), 0 for words that were cut off. They count as "O".
         split: the `course_lib.data.wnut.Split` with the right labels.
         labels: the names of the labels.
 

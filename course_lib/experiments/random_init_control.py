@@ -1,4 +1,4 @@
-"""What the same fine-tuning makes of the same encoder without its pre-training: chapter 10's control."""
+"""Fine-tunes the same encoder in the same way, but without its pre-training: the control for chapter 10."""
 
 import dataclasses
 
@@ -10,14 +10,15 @@ UNTRAINED = "untrained"
 
 @dataclasses.dataclass(frozen=True)
 class RandomInitControl(SentimentFinetuning):
-    """`SentimentFinetuning`, of an encoder whose weights are drawn as BERT's paper begins.
+    """`SentimentFinetuning` of an encoder with the random initial weights of BERT's paper.
 
-    Its learning rate is the one that `worth` chose, of three, for a smaller untrained BERT on as many labels.
+    The learning rate is the one of three that `pretraining-ablation` chose for a smaller untrained BERT with as many
+    labels.
 
     Args:
-        name: of the record.
+        name: name of the record.
         runs: as in `SentimentFinetuning`.
-        linear: none, since `SentimentFinetuning` has them.
+        linear: none; their results are in the record of `SentimentFinetuning`.
         learning_rates: as in `SentimentFinetuning`.
         initializer_range: standard deviation of the weights.
     """
@@ -29,7 +30,7 @@ class RandomInitControl(SentimentFinetuning):
     initializer_range: float = 0.02
 
     def backbone(self):
-        """A new encoder.
+        """Makes a new encoder.
 
         Returns:
             A `Bert`.

@@ -1,6 +1,7 @@
-"""What the `replay` of an experiment is made with: a few seeded steps whose numbers are kept in its record.
+"""Helpers for the `replay` of an experiment: a few seeded steps whose numbers are kept in its record.
 
-A test recomputes them in seconds. So shared code may be moved and rewritten, and a change of results is still seen.
+A test recomputes these numbers in seconds. So shared code can be moved and rewritten, and a change of results is
+noticed.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import warnings
 import keras
 import numpy as np
 
-TOLERANCE = 1e-3  # of a number's size, or of 1 where it is smaller
+TOLERANCE = 1e-3  # relative, or absolute for numbers below 1
 
 
 def compute(settings):
@@ -24,7 +25,7 @@ def compute(settings):
         settings: an experiment with a method `replay`, which returns numbers, or lists and dicts of numbers.
 
     Returns:
-        A dict from names to floats; what was nested is named like "GPT-2.loss" or "losses.0".
+        A dict from names to floats. Nested numbers get names such as "GPT-2.loss" or "losses.0".
     """
     keras.utils.set_random_seed(0)
     with _one_seed(), _without_graphs():
@@ -36,11 +37,11 @@ def differences(kept, found):
 
     Args:
         kept: a dict from names to floats, from a record.
-        found: likewise, computed now.
+        found: a dict from names to floats, computed now.
 
     Returns:
-        A list of lines, one for each name that is missing from one of them, or whose numbers differ by more than
-        `TOLERANCE`; empty if they agree.
+        A list of lines, one for each name that is missing from one dict or whose numbers differ by more than
+        `TOLERANCE`. It is empty if the two agree.
     """
     lines = [f"{name}: only in one of the two" for name in sorted(kept.keys() ^ found.keys())]
     for name in sorted(kept.keys() & found.keys()):
@@ -50,11 +51,11 @@ def differences(kept, found):
 
 
 def with_methods(settings, **methods):
-    """A copy of an experiment in which some methods are replaced, for example by one that returns fewer rows.
+    """Copies an experiment and replaces some of its methods, for example by one that returns fewer rows.
 
     Args:
         settings: an experiment.
-        **methods: functions without `self`.
+        **methods: functions without `self`, or values that replace cached properties.
 
     Returns:
         An experiment of the same class.
@@ -65,14 +66,14 @@ def with_methods(settings, **methods):
 
 
 def first_losses(model, batches):
-    """Trains a model for a few steps, without XLA, which would take longer to compile than the steps take.
+    """Trains a model for a few steps, without XLA, which would take longer to compile than the steps need.
 
     Args:
         model: a compiled model.
-        batches: tuples, as `train_on_batch` takes them.
+        batches: tuples of arguments for `train_on_batch`.
 
     Returns:
-        A list of floats, the loss of each batch before its step.
+        A list of floats, the loss on each batch before its step.
     """
     model.jit_compile = False
     losses = []
@@ -84,13 +85,14 @@ def first_losses(model, batches):
 
 
 def amplify(model, factor=6.0):
-    """Multiplies a model's kernels and embeddings, so that an untrained model shows what would hardly matter in it.
+    """Multiplies a model's kernels and embeddings, so details show that hardly affect an untrained model.
 
-    With small weights attention is even over a row whatever scales it, and one kind of GELU is like another.
+    With small weights, attention is almost uniform however it is scaled, and all kinds of GELU give almost the same
+    values.
 
     Args:
-        model: a built model; it is changed.
-        factor: what the weights of two or more axes are multiplied by.
+        model: a built model, changed in place.
+        factor: factor for the weights with two or more axes.
 
     Returns:
         The model.
@@ -100,14 +102,14 @@ def amplify(model, factor=6.0):
 
 
 def projections(vectors, rows=4):
-    """Numbers that change when any entry of the first vectors does.
+    """Reduces the first vectors to a few numbers that change when any entry does.
 
     Args:
         vectors: floats (n, …).
-        rows: how many vectors.
+        rows: number of vectors.
 
     Returns:
-        A list of floats: the product of each vector with cosines, with the vector's length divided out, and the length.
+        A list of floats: for each vector, its product with a vector of cosines divided by its length; then the lengths.
     """
     vectors = np.asarray(vectors, "float64")[:rows].reshape(rows, -1)
     lengths = np.linalg.norm(vectors, axis=1)
@@ -116,14 +118,14 @@ def projections(vectors, rows=4):
 
 @contextlib.contextmanager
 def _one_seed():
-    """Keras draws the seed of each initializer and dropout with `random.randint`: all get the same one."""
+    """Gives all initializers and dropouts the same seed, which Keras would draw with `random.randint`."""
     with unittest.mock.patch("random.randint", return_value=1):
         yield
 
 
 @contextlib.contextmanager
 def _without_graphs():
-    """TensorFlow takes each operation at once: to trace a graph takes longer than a few steps do."""
+    """Makes TensorFlow run eagerly, because tracing a graph takes longer than a few steps."""
     if keras.backend.backend() != "tensorflow":
         yield
         return
@@ -133,7 +135,7 @@ def _without_graphs():
     tf.config.run_functions_eagerly(True)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Even though the `tf.config", UserWarning)  # of pipelines of data
+            warnings.filterwarnings("ignore", "Even though the `tf.config", UserWarning)  # about tf.data pipelines
             yield
     finally:
         tf.config.run_functions_eagerly(before)

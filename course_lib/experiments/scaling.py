@@ -1,4 +1,4 @@
-"""What more pre-training would buy: bert-mini's recipe at parts of its length, for the fit of chapter 07."""
+"""Runs shortened versions of bert-mini's recipe, to estimate what more pre-training would bring; for chapter 07."""
 
 import csv
 import dataclasses
@@ -13,12 +13,12 @@ from course_lib.training.recipes import RECIPES
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """Runs both stages of bert-mini, each with a part of its steps and its learning rate falling to zero by its end.
+    """Runs both stages of bert-mini with a fraction of their steps. The learning rate falls to zero at the end of each.
 
     Args:
         data: the assets that it reads.
-        parts: one run for each: it has one in so many of the steps.
-        evaluation_steps: batches of held-out documents, the first so many of those that `bert-mini` itself meets.
+        parts: divisors of the number of steps, with one run for each.
+        evaluation_steps: number of held-out batches, the first ones that `bert-mini` itself is evaluated on.
     """
 
     data: tuple = ("movie-reviews",)
@@ -26,11 +26,11 @@ class Scaling:
     evaluation_steps: int = 64
 
     def run(self):
-        """Runs the experiment, or what is left of it.
+        """Runs the experiment, except parts that are cached.
 
         Returns:
-            A list of dicts with `part`, `tokens` read in both stages, and of the held-out documents `loss`, `accuracy`
-            (of masked tokens) and `next_sentence_accuracy`.
+            A list of dicts with `part`, the `tokens` read in both stages, and, on held-out documents, `loss` and
+            `accuracy` of masked tokens and `next_sentence_accuracy`.
         """
         return [experiments.cached("scaling", f"1/{part}", lambda part=part: self.trained(part)) for part in self.parts]
 
@@ -38,7 +38,7 @@ class Scaling:
         """Computes a few numbers of the experiment: both stages of bert-mini, four steps each, on sixty reviews.
 
         Returns:
-            A dict, as `course_lib.experiments.replays.compute` takes it.
+            A dict for `course_lib.experiments.replays.compute`.
         """
         documents, found = corpus.imdb(), {}
         documents = dataclasses.replace(documents, train=documents.train[:60], held_out=documents.held_out[:20])
@@ -64,13 +64,13 @@ class Scaling:
         return found
 
     def trained(self, part):
-        """One run.
+        """Pre-trains both stages once.
 
         Args:
-            part: it has one in so many of the steps.
+            part: divisor of the number of steps.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`.
         """
         tokens, documents = 0, corpus.imdb()
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""How an encoder becomes a classifier of sentiment, what of it has to learn, and from how many labels: chapter 10."""
+"""Fine-tunes an encoder for sentiment, as a whole or in parts, with different numbers of labels; for chapter 10."""
 
 import dataclasses
 import functools
@@ -24,30 +24,30 @@ FULL, LORA, FROZEN, TF_IDF = METHODS = ("full", "LoRA", "frozen", "TF-IDF")
 
 @dataclasses.dataclass(frozen=True)
 class SentimentFinetuning:
-    """Fine-tunes an encoder on Rotten Tomatoes, whole and by low-rank adapters, from few labels to all of them.
+    """Fine-tunes an encoder on Rotten Tomatoes, as a whole and with low-rank adapters, on few labels up to all.
 
-    Each method has its own learning rate: the one with the lowest validation loss with the first seed, on as many
-    labels as `guide` says; that of the whole encoder was so chosen in `worth`, which also has its runs on 1,000 labels.
-    How long a method learns is chosen in each run, as the epoch with the lowest validation loss.
-    Beside them stand the frozen encoder, whose mean vectors a logistic regression reads, and TF-IDF with another; both
-    have their own regularisation, chosen in each run likewise.
+    Each method has its own learning rate, chosen with the first seed on `guide` labels, by the lowest validation loss.
+    The rate of the whole encoder was chosen in this way in `pretraining-ablation`, which also has its runs on 1,000
+    labels. Each run keeps the epoch with the lowest validation loss. The baselines are logistic regressions on the
+    frozen encoder's mean vectors and on TF-IDF. Each chooses its regularisation in each run, also by the validation
+    loss.
 
     Args:
-        name: of the record.
+        name: name of the record.
         data: the assets that it reads.
-        runs: of the methods that train the encoder or a part of it: which, how many labels (0 for all), and how many
-            epochs at most; what matters most comes first.
-        linear: those that do not.
-        counts: their numbers of labels, 0 for all.
-        learning_rates: to choose from, for each method.
-        guide: how many labels the choice of a learning rate has.
-        validation: how many labels of the validation split the choices of it and of the epoch have.
-        seeds: of the labels drawn, the new weights and the order of the rows.
+        runs: runs of the methods that train the encoder or adapters, the most important first: tuples of the method,
+            the number of labels (0 for all), and the maximum number of epochs.
+        linear: the methods that do not.
+        counts: numbers of labels for the methods in `linear`, 0 for all.
+        learning_rates: for each method, the learning rates to choose from.
+        guide: number of labels with which a learning rate is chosen.
+        validation: number of labels of the validation split by which learning rate and epoch are chosen.
+        seeds: seeds of the labels drawn, the new weights and the order of the rows.
         batch_size: B.
-        max_length: of a row, in tokens.
-        dropout: of the backbone and the head.
-        rank: of the adapters.
-        regularisations: scikit-learn's C, to choose from.
+        max_length: maximum length of a row, in tokens.
+        dropout: dropout of the backbone and the head.
+        rank: rank of the adapters.
+        regularisations: values of scikit-learn's C to choose from.
     """
 
     name: str = "sentiment-finetuning"
@@ -66,10 +66,10 @@ class SentimentFinetuning:
     regularisations: tuple = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 
     def run(self):
-        """Runs the experiment, or what is left of it.
+        """Runs the experiment, except parts that are cached.
 
         Returns:
-            A list of dicts, as `fine_tuned` and `regressed` return them.
+            A list of dicts from `fine_tuned` and `regressed`.
         """
         results = [self.chosen(*run, seed) for run in self.runs for seed in self.seeds]
         for method in self.linear:
@@ -77,10 +77,10 @@ class SentimentFinetuning:
         return results
 
     def replay(self):
-        """Computes a few numbers of the experiment: an epoch of each method on 24 texts.
+        """Computes a few numbers of the experiment: an epoch of each method in `runs` on 24 texts.
 
         Returns:
-            A dict, as `course_lib.experiments.replays.compute` takes it.
+            A dict for `course_lib.experiments.replays.compute`.
         """
 
         def few(count, seed):
@@ -105,16 +105,16 @@ class SentimentFinetuning:
         return found
 
     def chosen(self, method, count, epochs, seed):
-        """One run, with the learning rate that the first seed chooses.
+        """Fine-tunes a model with the learning rate that was chosen with the first seed.
 
         Args:
             method: a key of `learning_rates`.
-            count: how many labels; all if 0.
-            epochs: at most.
+            count: number of labels, or 0 for all.
+            epochs: maximum number of epochs.
             seed: one of `seeds`.
 
         Returns:
-            A dict, as `fine_tuned` returns it.
+            A dict from `fine_tuned`.
         """
 
         def once(count, epochs, seed, rate):
@@ -129,21 +129,21 @@ class SentimentFinetuning:
         return once(count, epochs, seed, rates[0])
 
     def fine_tuned(self, method, count, epochs, seed, rate):
-        """One run.
+        """Fine-tunes and evaluates a model once.
 
         Args:
             method: a key of `learning_rates`.
-            count: how many labels; all if 0.
-            epochs: at most.
-            seed: of labels, weights and order.
-            rate: the peak of the learning rate.
+            count: number of labels, or 0 for all.
+            epochs: maximum number of epochs.
+            seed: seed of labels, weights and order.
+            rate: the peak learning rate.
 
         Returns:
-            A dict with `method`, `count`, `seed`, `setting` (the learning rate), `chosen_loss` (by which rate and
-            epoch are chosen), `trained_parameters`, `seconds` and `processor_seconds` of training, and `accuracy` and
-            `loss` on the test split, `validation_accuracy` and `validation_loss`. With all labels also `margins` and
-            `validation_margins`, the logit of the positive class minus that of the negative, of which the probabilities
-            are made.
+            A dict with `method`, `count`, `seed`, `setting` (the learning rate), `chosen_loss` (the loss by which rate
+            and epoch are chosen), `trained_parameters`, `seconds` and `processor_seconds` of training, and `accuracy`
+            and `loss` on the test split, `validation_accuracy` and `validation_loss`. With all labels also `margins`
+            and `validation_margins`: the logit of the positive class minus that of the negative, from which the
+            probabilities follow.
         """
         keras.utils.set_random_seed(seed)
         model = TextClassifier(self.backbone(), ["negative", "positive"], dropout=self.dropout)
@@ -180,7 +180,7 @@ class SentimentFinetuning:
         return result
 
     def backbone(self):
-        """A new copy of the encoder, with dropout of its outputs and none of its attention weights.
+        """Makes a new copy of the encoder, with dropout on its outputs and none on its attention weights.
 
         Returns:
             A `Bert`.
@@ -193,7 +193,7 @@ class SentimentFinetuning:
         return backbone
 
     def tokenized(self, backbone, texts):
-        """Texts as a backbone takes them.
+        """Turns texts into inputs for a backbone.
 
         Args:
             backbone: a `Bert`.
@@ -205,11 +205,11 @@ class SentimentFinetuning:
         return backbone.tokenizer(texts, max_length=self.max_length)
 
     def splits(self, count, seed):
-        """The splits, with as many labels as wanted.
+        """Reads the splits, and draws the labels of the train split.
 
         Args:
-            count: how many the train split has; all if 0.
-            seed: of the draw.
+            count: number of labels in the train split, or 0 for all.
+            seed: seed of the draw.
 
         Returns:
             The train, the validation and the test split.
@@ -218,14 +218,14 @@ class SentimentFinetuning:
         return reviews.few_shot(data.train, count, seed) if count else data.train, data.validation, data.test
 
     def regressed(self, method):
-        """All runs of a method whose features do not learn.
+        """Runs a method with fixed features, for all counts and seeds.
 
         Args:
             method: "frozen" or "TF-IDF".
 
         Returns:
-            A list of dicts with `method`, `count`, `seed`, `setting` (C), `trained_parameters`, `processor_seconds`
-            (those of all that were tried, and of encoding the labelled texts), and `accuracy` on the test split.
+            A list of dicts with `method`, `count`, `seed`, `setting` (C), `trained_parameters`, `processor_seconds` (of
+            all regularisations tried, and of encoding the labelled texts), and `accuracy` on the test split.
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -254,7 +254,7 @@ class SentimentFinetuning:
 
 
 def mean_vectors(backbone, inputs):
-    """The vectors that a classifier reads before it is trained.
+    """Computes the mean token vector of each text, the features that a classifier reads.
 
     Args:
         backbone: a `Bert`.

@@ -1,4 +1,4 @@
-"""What is lost where long reviews are cut, by how much is kept and from which end: chapter 10."""
+"""Measures what is lost when long reviews are cut, by how much is kept and from which end; for chapter 10."""
 
 import dataclasses
 
@@ -15,18 +15,18 @@ FIRST, LAST, BOTH = ("first", "last", "both ends")
 
 @dataclasses.dataclass(frozen=True)
 class Truncation:
-    """Classifies IMDb reviews of which a part of the tokens is kept: by the frozen encoder, and by TF-IDF.
+    """Classifies IMDb reviews from a part of their tokens: with the frozen encoder, and with TF-IDF.
 
-    A logistic regression reads the encoder's mean vectors, or TF-IDF of the words that are left; its regularisation is
+    A logistic regression reads the encoder's mean vectors, or TF-IDF of the remaining words. Its regularisation is
     chosen on the validation split for each cut.
 
     Args:
         data: the assets that it reads.
-        cuts: of each which tokens are kept, and how long the row is, with `[CLS]` and `[SEP]`.
-        lengths: those of TF-IDF, which is cheap, for all ways to cut; 0 for whole reviews.
-        sizes: of the train, validation and test splits.
-        seed: of the draw of all three.
-        regularisations: scikit-learn's C, to choose from.
+        cuts: cuts for the encoder: tuples of the tokens kept and the length of the row, `[CLS]` and `[SEP]` included.
+        lengths: lengths for TF-IDF, each with all ways to cut, because it is cheap; 0 for whole reviews.
+        sizes: sizes of the train, validation and test splits.
+        seed: seed of the draw of all three.
+        regularisations: values of scikit-learn's C to choose from.
     """
 
     data: tuple = ("movie-reviews", "all-MiniLM-L6-v2")
@@ -37,11 +37,12 @@ class Truncation:
     regularisations: tuple = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
     def run(self):
-        """Runs the experiment, or what is left of it.
+        """Runs the experiment, except parts that are cached.
 
         Returns:
             A list of dicts with `features`, `kept`, `length` (0 for whole reviews), `regularisation`, and `accuracy` on
-            the test split; and a last one with `lengths`, how many tokens each review of the test split has.
+            the test split; and a last dict with `lengths`, the number of tokens of each review of the test split, with
+            `[CLS]` and `[SEP]`.
         """
         results = [
             experiments.cached("truncation", f"{kept} {length}", lambda k=kept, n=length: self.frozen(k, n))
@@ -56,10 +57,10 @@ class Truncation:
         return [*results, {"lengths": [len(ids) + 2 for ids in tokens[2]]}]
 
     def replay(self):
-        """Computes a few numbers of the experiment: vectors of two reviews that were cut, and TF-IDF of sixty.
+        """Computes a few numbers of the experiment: vectors of two shortened reviews, and TF-IDF of sixty.
 
         Returns:
-            A dict, as `course_lib.experiments.replays.compute` takes it.
+            A dict for `course_lib.experiments.replays.compute`.
         """
         few = dataclasses.replace(self, sizes=(60, 20, 60), regularisations=(0.1, 10.0))
         backbone, splits = Bert.from_preset(self.data[1]), few.splits()
@@ -73,24 +74,24 @@ class Truncation:
         }
 
     def splits(self):
-        """Reviews.
+        """Draws the reviews.
 
         Returns:
-            The train, validation and test split.
+            A list of the train, validation and test splits.
         """
         data = reviews.imdb()
         parts = data.train, data.validation, data.test
         return [reviews.few_shot(part, size, self.seed) for part, size in zip(parts, self.sizes, strict=True)]
 
     def frozen(self, kept, length):
-        """One cut, for the encoder.
+        """Evaluates one cut with the encoder.
 
         Args:
             kept: "first", "last" or "both ends".
-            length: of the longest row.
+            length: maximum length of a row.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`.
         """
         backbone, splits = Bert.from_preset(self.data[1]), self.splits()
         tokenizer, features = backbone.tokenizer, []
@@ -101,17 +102,17 @@ class Truncation:
         return self.regressed(FROZEN, features, splits, kept, length)
 
     def linear(self, tokenizer, tokens, splits, kept, length):
-        """One cut, for TF-IDF.
+        """Evaluates one cut with TF-IDF.
 
         Args:
-            tokenizer: of the encoder.
-            tokens: of each split a list of each review's ids, without `[CLS]` and `[SEP]`.
-            splits: of `splits`.
+            tokenizer: the encoder's tokenizer.
+            tokens: for each split, a list of each review's ids, without `[CLS]` and `[SEP]`.
+            splits: the splits from `splits`.
             kept: "first", "last" or "both ends".
-            length: of the longest row, or 0 for whole reviews.
+            length: maximum length of a row, or 0 for whole reviews.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`.
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -120,29 +121,29 @@ class Truncation:
         return self.regressed(TF_IDF, [tfidf.transform(split) for split in texts], splits, kept, length)
 
     def regressed(self, features, matrices, splits, kept, length):
-        """The best logistic regression.
+        """Fits the best logistic regression.
 
         Args:
             features: "frozen" or "TF-IDF".
-            matrices: (n, …), of the three splits.
-            splits: of `splits`.
+            matrices: matrices (n, …) of the three splits.
+            splits: the splits from `splits`.
             kept: "first", "last" or "both ends".
-            length: of the longest row, or 0 for whole reviews.
+            length: maximum length of a row, or 0 for whole reviews.
 
         Returns:
-            A dict, as `run` returns them.
+            A dict for the list of `run`.
         """
         found = best_linear(matrices, [split.labels for split in splits], self.regularisations)
         return {"features": features, "kept": kept, "length": length} | found
 
 
 def cut(ids, kept, room):
-    """A part of a sequence.
+    """Keeps a part of a sequence.
 
     Args:
         ids: a list.
-        kept: "first", "last", or "both ends", half of the room for each.
-        room: how many may stay; a shorter sequence stays whole.
+        kept: "first", "last", or "both ends", with half of the room for each end.
+        room: maximum number of ids to keep. A shorter sequence is not cut.
 
     Returns:
         A list of at most `room` ids, in their order.

@@ -1,1 +1,1 @@
-"""What models are measured by: perplexity, entities found, and the quality of translations."""
+"""Metrics: perplexity, bits per byte, reports on classifiers, F1 by entity, and the quality of translations."""

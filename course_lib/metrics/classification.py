@@ -1,4 +1,4 @@
-"""A report on a classifier: accuracy, F1 by class, and the confusion matrix, computed by scikit-learn.
+"""Makes a report on a classifier with scikit-learn: accuracy, F1 of each class, and the confusion matrix.
 
 Shapes: n examples, C classes.
 """
@@ -10,16 +10,18 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class ClassificationReport:
-    """What a classifier got right. `print` shows it as a table.
+    """The scores of a classifier. `print` shows them as a table.
 
     Attributes:
-        accuracy: fraction of examples whose prediction is right. With several labels per example, all of them must be.
+        accuracy: fraction of examples whose prediction is right. With several labels per example, all of them must be
+            right.
         f1: a dict from each class to the harmonic mean of its precision and its recall.
-        macro_f1: the mean over all classes.
+        macro_f1: the mean of `f1` over all classes.
         support: a dict from each class to its number of examples.
         confusion: integers (C, C). Entry (i, j) counts the examples of class i that were predicted as class j. With
-            several labels per example, integers (C, 2, 2): one such matrix per class, for "without" and "with".
-        table: everything as text.
+            several labels per example, integers (C, 2, 2): one such matrix per class, whose rows and columns are
+            "without" and "with" the class.
+        table: the report as text.
     """
 
     accuracy: float
@@ -37,15 +39,15 @@ def classification_report(right, predicted, names):
     """Compares predictions with the right classes.
 
     Args:
-        right: integers (n,), from 0 to C - 1; or booleans (n, C), for several labels per example.
-        predicted: in the same shape.
-        names: the C classes, strings.
+        right: the right classes, integers (n,) from 0 to C - 1; or booleans (n, C), for several labels per example.
+        predicted: the predictions, in the same form.
+        names: the names of the C classes.
 
     Returns:
         A `ClassificationReport`.
 
     Raises:
-        ValueError: if the shapes differ, or there is no example.
+        ValueError: if the shapes differ, or there are no examples.
         ImportError: if scikit-learn is not installed.
     """
     try:

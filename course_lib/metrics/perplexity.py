@@ -1,7 +1,7 @@
-r"""What held-out documents cost a language model, in nats per token and in bits per byte.
+r"""Measures the loss of a language model on held-out documents, in nats per token and in bits per byte.
 
-Bits per byte do not depend on the vocabulary, and also measure programs that compress files: a model that gives a text
-the probability p can store it in $-\log_2 p$ bits, plus two at most (Witten et al., 1987,
+Bits per byte do not depend on the vocabulary, so they also allow a comparison with programs that compress files: with a
+model that gives a text the probability p, the text can be stored in at most $-\log_2 p + 2$ bits (Witten et al., 1987,
 https://doi.org/10.1145/214762.214771).
 
 Shapes: B windows, T length, V vocabulary.
@@ -16,12 +16,12 @@ from course_lib.validation import check_ids
 
 @keras.saving.register_keras_serializable("course_lib")
 class Perplexity(keras.metrics.SparseCategoricalCrossentropy):
-    r"""Computes $e^{\text{cross-entropy}}$: the number of equally likely tokens among which a guess would be as hard.
+    r"""Computes $e^{\text{cross-entropy}}$: the number of equally likely tokens that are as hard to predict.
 
     Args:
-        ignore_class: label of predictions that do not count. By default all count.
-        name: of the metric.
-        dtype: of the result. Defaults to float32.
+        ignore_class: label of predictions to leave out. By default none are left out.
+        name: name of the metric.
+        dtype: dtype of the result. Defaults to float32.
     """
 
     def __init__(self, ignore_class=None, name="perplexity", dtype=None):
@@ -29,7 +29,7 @@ class Perplexity(keras.metrics.SparseCategoricalCrossentropy):
         self.ignore_class = ignore_class
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds predictions.
+        """Adds a batch of predictions.
 
         Args:
             y_true: integers (...), the labels.
@@ -53,25 +53,25 @@ class Perplexity(keras.metrics.SparseCategoricalCrossentropy):
 
 
 def token_losses(model, documents, stride=None, batch_size=16):
-    r"""Computes what each token costs a GPT-2: $-\log p$, in nats.
+    r"""Computes the loss of a GPT-2 on each token: $-\log p$, in nats.
 
-    The model reads a document after an end token, as in pre-training, and also predicts its end token. A document that
-    is longer than the model's T positions is read in windows, each `stride` tokens after the one before. In each window
-    only the tokens count that no earlier window has reached, so every token has at least T - stride tokens of context,
-    or all tokens before it.
+    The model reads each document after an end token, as in pre-training, and also predicts the document's own end
+    token. A document that is longer than the model's T positions is read in windows that start `stride` tokens apart. A
+    window only counts the tokens that no earlier window has covered, so every token has at least T - stride tokens of
+    context, or all tokens before it.
 
     Args:
         model: a `GPT2CausalLM`.
         documents: n sequences of token ids, without end tokens.
         stride: from 1 to T. Defaults to T // 2.
-        batch_size: B, how many windows are read at once.
+        batch_size: B, number of windows read at once.
 
     Returns:
         A list of n float32 arrays. Each has one entry more than the document has tokens, for its end token.
 
     Raises:
-        ValueError: if there is no document, one has token ids outside the vocabulary, the stride is outside its range,
-            or the model has no end token.
+        ValueError: if there are no documents, a token id is outside the vocabulary, the stride is outside its range, or
+            the model has no end token.
     """
     config, documents = model.backbone.config, list(documents)
     length, end = config.max_sequence_length, config.end_token_id
@@ -98,14 +98,14 @@ def token_losses(model, documents, stride=None, batch_size=16):
     losses = [np.empty(len(stream) - 1, "float32") for stream in streams]
     for (number, start), loss in reversed(
         list(zip(windows, found, strict=True))
-    ):  # so that earlier windows overwrite later ones
+    ):  # in reverse, so that earlier windows overwrite later ones
         part = losses[number][start : start + length]
         part[:] = loss[: len(part)]
     return losses
 
 
 class _Losses(keras.Model):
-    """Outputs what each target costs, so that no more than one batch of logits (B, T, V) is in memory."""
+    """Outputs only the loss of each target, so at most one batch of logits (B, T, V) is in memory."""
 
     def __init__(self, language_model):
         super().__init__(name="token_losses")
@@ -121,7 +121,7 @@ class _Losses(keras.Model):
 
 
 def bits_per_byte(losses, texts):
-    """Divides the bits that texts cost by the bytes that they have in UTF-8.
+    """Computes the loss of texts in bits, divided by their length in UTF-8 bytes.
 
     Args:
         losses: for each text, the losses of its tokens in nats, end token included, as `token_losses` returns them.
@@ -134,7 +134,7 @@ def bits_per_byte(losses, texts):
 
 
 def num_bytes(texts):
-    """Counts the bytes that texts have in UTF-8, all together.
+    """Counts the UTF-8 bytes of all texts together.
 
     Args:
         texts: strings.

@@ -1,8 +1,8 @@
-"""Labels of words and the entities that they stand for: BIO labels, valid sequences of them, and F1 by entity.
+"""BIO labels of words and the entities they stand for: conversion, repair, valid decoding, and F1 by entity.
 
-"B-person" says that a person begins at a word, "I-person" that it goes on there, and "O" that the word is outside of
-every entity (Ramshaw and Marcus, 1995, https://aclanthology.org/W95-0107). A span is a triple: its type, the place of
-its first word, and the place after its last word.
+"B-person" marks the first word of a person, "I-person" each further word of it, and "O" a word outside of every entity
+(Ramshaw and Marcus, 1995, https://aclanthology.org/W95-0107). A span is a triple: the type, the index of the first
+word, and the index after the last word.
 
 Shapes: W words, C labels.
 """
@@ -13,7 +13,7 @@ OUTSIDE = "O"
 
 
 def bio_to_spans(labels):
-    """Finds the entities that valid labels stand for.
+    """Turns valid labels into entities.
 
     Args:
         labels: W strings, "O", "B-type" or "I-type".
@@ -22,8 +22,8 @@ def bio_to_spans(labels):
         A list of spans (type, start, end), from left to right. The words of each are `words[start:end]`.
 
     Raises:
-        ValueError: if a label is none of these, or an entity goes on where none of its type began. `repair_bio` makes
-            such labels valid.
+        ValueError: if a label has a different form, or an "I-type" does not continue an entity of its type.
+            `repair_bio` makes such sequences valid.
     """
     found, before = [], OUTSIDE
     for place, label in enumerate(labels):
@@ -39,7 +39,7 @@ def bio_to_spans(labels):
 
 
 def spans_to_bio(entities, length):
-    """Makes the labels that stand for entities: the inverse of `bio_to_spans`.
+    """Turns entities into labels, the inverse of `bio_to_spans`.
 
     Args:
         entities: spans (type, start, end), in any order.
@@ -56,26 +56,26 @@ def spans_to_bio(entities, length):
         if not 0 <= start < end <= length:
             raise ValueError(f"Expected 0 <= start < end <= {length}; got the span {(kind, start, end)}.")
         if any(label != OUTSIDE for label in labels[start:end]):
-            raise ValueError(f"Expected spans that do not overlap; got {(kind, start, end)} over another.")
+            raise ValueError(f"Expected spans that do not overlap; {(kind, start, end)} overlaps another span.")
         labels[start:end] = [f"B-{kind}"] + [f"I-{kind}"] * (end - start - 1)
     return labels
 
 
 def is_valid_transition(before, label):
-    """Tells whether one label may follow another. The first word's label must be able to follow "O".
+    """Tells whether one label may follow another. For the first word, `before` is "O".
 
     Args:
         before: a label.
         label: a label.
 
     Returns:
-        True, unless `label` continues an entity that `before` is not part of.
+        False if `label` is an "I-type" and `before` is not part of an entity of this type, otherwise True.
     """
     return not label.startswith("I-") or before in (f"B-{label[2:]}", label)
 
 
 def repair_bio(labels):
-    """Makes labels valid: an "I-type" that may not follow the label before it becomes "B-type".
+    """Makes labels valid: turns an "I-type" that cannot follow the label before it into "B-type".
 
     `conlleval` reads invalid labels this way, and so does `seqeval` by default.
 
@@ -86,7 +86,7 @@ def repair_bio(labels):
         A list of W strings.
 
     Raises:
-        ValueError: if one is no label.
+        ValueError: if a label does not have the form "O", "B-type" or "I-type".
     """
     result = []
     for label in labels:
@@ -96,7 +96,7 @@ def repair_bio(labels):
 
 
 def viterbi_decode(scores, names):
-    """Finds the valid labels with the highest sum of scores, by Viterbi's algorithm.
+    """Finds the valid sequence of labels with the highest sum of scores, by Viterbi's algorithm.
 
     Args:
         scores: log-probabilities or logits (W, C).
@@ -106,7 +106,8 @@ def viterbi_decode(scores, names):
         A list of W labels.
 
     Raises:
-        ValueError: if the scores are not (W, C), one is not finite, a name is no label, or "O" is not among them.
+        ValueError: if the scores are not (W, C) or not all finite, a name is not a valid label, or "O" is not among the
+            names.
     """
     scores = np.asarray(scores, "float64")
     if scores.ndim != 2 or scores.shape[1] != len(names):
@@ -122,10 +123,10 @@ def viterbi_decode(scores, names):
     allowed = np.array(
         [[0 if is_valid_transition(before, name) else -np.inf for name in names] for before in names]
     )  # (C, C)
-    best = allowed[list(names).index(OUTSIDE)] + scores[0]  # for each label, the best sum of a sequence that ends in it
+    best = allowed[list(names).index(OUTSIDE)] + scores[0]  # for each label, the highest sum of a sequence ending in it
     back = []
     for row in scores[1:]:
-        sums = best[:, None] + allowed  # (C, C), from the label before to the next
+        sums = best[:, None] + allowed  # (C, C), [label before, label]
         back.append(sums.argmax(axis=0))
         best = sums.max(axis=0) + row
     path = [int(best.argmax())]
@@ -135,22 +136,22 @@ def viterbi_decode(scores, names):
 
 
 def f1_by_entity(right, predicted):
-    """Computes precision, recall and F1 by entity: an entity counts as found if its words and its type are all right.
+    """Computes precision, recall and F1 by entity: an entity is found if all its words and its type are right.
 
-    The numbers are those of `seqeval`. It takes spans, where `seqeval` takes labels, so that entities can be selected
-    first, such as those that the training split does not have; and it also returns the counts.
+    The numbers equal those of `seqeval`. But this function takes spans, not labels, so you can select entities first,
+    for example those that do not occur in the training split. It also returns the counts.
 
     Args:
-        right: for each sentence, its spans.
+        right: for each sentence, its true spans.
         predicted: for each sentence, the predicted spans.
 
     Returns:
-        A dict from each type, and from "all", to a dict with the counts `right`, `predicted` and `both`; `precision`,
-        which is both / predicted; `recall`, which is both / right; and `f1`, their harmonic mean 2 P R / (P + R). A
-        ratio whose denominator is 0 is 0.
+        A dict from each type, and from "all", to a dict. It has the counts `right`, `predicted` and `both`;
+        `precision`, which is both / predicted; `recall`, which is both / right; and `f1`, their harmonic mean 2 P R /
+        (P + R). A ratio whose denominator is 0 is 0.
 
     Raises:
-        ValueError: if there are more or fewer sentences in one than in the other.
+        ValueError: if the two differ in their number of sentences.
     """
     if len(right) != len(predicted):
         raise ValueError(f"Expected predictions for {len(right)} sentences; got {len(predicted)}.")

@@ -1,4 +1,4 @@
-r"""How close translations come to references: BLEU and chrF by `sacrebleu`, and how much of it chance explains.
+r"""Compares translations with references: BLEU and chrF by `sacrebleu`, with intervals, and a test of two systems.
 
 Shapes: n sentences.
 """
@@ -17,17 +17,18 @@ def bleu_and_chrf(answers, references, tokenize="13a", resamples=1000):
 
     Args:
         answers: n strings, the translations.
-        references: n strings, what they should be.
-        tokenize: how sacrebleu splits them into words for BLEU: "zh" for Chinese, "13a" for European languages.
-        resamples: number of resamples of the sentences, for the intervals.
+        references: n strings, the right translations.
+        tokenize: name of the tokenizer by which sacrebleu splits texts into words for BLEU: "zh" for Chinese, "13a" for
+            European languages.
+        resamples: number of bootstrap samples of the sentences, for the intervals.
 
     Returns:
         A dict: `bleu` and `chrf`, from 0 to 100; `bleu_interval` and `chrf_interval`, each two numbers, the mean of the
-        resamples minus and plus half the width of their middle 95 %; `exact`, the fraction of answers that equal their
-        references; and `signatures`, two strings that say how sacrebleu counted.
+        resamples minus and plus half the width of the range of their middle 95 %; `exact`, the fraction of answers that
+        equal their references; and `signatures`, two strings that record sacrebleu's settings.
 
     Raises:
-        ValueError: if there are more or fewer answers than references, or none.
+        ValueError: if the numbers of answers and references differ, or both are 0.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
@@ -45,20 +46,20 @@ def bleu_and_chrf(answers, references, tokenize="13a", resamples=1000):
 
 
 def bleu_counts(answers, references, tokenize="13a"):
-    """Counts what BLEU depends on, sentence by sentence. The BLEU of a text depends only on the sums of the counts.
+    """Computes the counts behind BLEU for each sentence. The BLEU of a text depends only on the sums of these counts.
 
     Args:
         answers: n strings.
         references: n strings.
-        tokenize: as `bleu_and_chrf` takes it.
+        tokenize: as in `bleu_and_chrf`.
 
     Returns:
-        Integers (n, 10): the number of words of the answer, and of the reference; the number of sequences of 1, 2, 3
-        and 4 words in the answer that are in the reference too, each counted at most as often as there; and the number
-        of all sequences of 1, 2, 3 and 4 words in the answer.
+        Integers (n, 10): the number of words in the answer and in the reference; the number of sequences of 1, 2, 3 and
+        4 words in the answer that also occur in the reference, each counted at most as often as it occurs there; and
+        the number of all sequences of 1, 2, 3 and 4 words in the answer.
 
     Raises:
-        ValueError: if there are more or fewer answers than references, or none.
+        ValueError: if the numbers of answers and references differ, or both are 0.
     """
     from sacrebleu.metrics import BLEU
 
@@ -74,14 +75,14 @@ def bleu_counts(answers, references, tokenize="13a"):
 def bleu_from_counts(sums):
     r"""Computes BLEU: $100 \min(1, e^{1 - r/c}) (p_1 p_2 p_3 p_4)^{1/4}$ (Papineni et al., 2002, section 2.3).
 
-    Here c and r are the lengths of the answers and of the references, and $p_n$ is the fraction of the answers'
-    sequences of n words that are right.
+    Here c and r are the total lengths of the answers and of the references, and $p_n$ is the fraction of the answers'
+    sequences of n words that also occur in the references.
 
     Args:
-        sums: numbers (..., 10), what `bleu_counts` returned, summed over sentences.
+        sums: numbers (..., 10), the counts from `bleu_counts`, summed over sentences.
 
     Returns:
-        Floats (...), from 0 to 100. It is 0 where no sequence of four words is right.
+        Floats (...), from 0 to 100. BLEU is 0 if no sequence of four words is right.
     """
     sums = np.asarray(sums, "float64")
     length, wanted = sums[..., 0], sums[..., 1]
@@ -92,28 +93,28 @@ def bleu_from_counts(sums):
 
 
 def paired_bootstrap(first, second, resamples=1000, seed=12345):
-    """Computes how much more BLEU one system has than another, on resamples of the sentences that both share.
+    """Computes the difference in BLEU between two systems, on bootstrap samples of the sentences.
 
-    Koehn, 2004, https://aclanthology.org/W04-3250, section 4. `sacrebleu.significance.PairedTest` does the same, but it
-    returns a p-value, and not the differences, whose interval says how large the advantage may be.
+    Koehn, 2004, https://aclanthology.org/W04-3250, section 4. `sacrebleu.significance.PairedTest` does the same, but
+    returns a p-value. The differences returned here also give an interval for the size of the advantage.
 
     Args:
-        first: integers (n, 10), what `bleu_counts` returned for one system.
+        first: integers (n, 10), the counts from `bleu_counts` for one system.
         second: the same for the other system, on the same sentences.
-        resamples: R, the number of resamples.
-        seed: of the resamples.
+        resamples: R, the number of bootstrap samples.
+        seed: seed of the random samples.
 
     Returns:
         Floats (R,), the first system's BLEU minus the second's.
 
     Raises:
-        ValueError: if the two differ in shape.
+        ValueError: if the two differ in shape, or are not (n, 10).
     """
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.shape[1:] != (2 + 2 * ORDER,):
         raise ValueError(f"Expected two arrays (n, {2 + 2 * ORDER}); got {first.shape} and {second.shape}.")
     n = len(first)
-    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)  # (R, n), how often each is drawn
+    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)  # (R, n), how often each occurs
     return bleu_from_counts(times @ first) - bleu_from_counts(times @ second)
 
 

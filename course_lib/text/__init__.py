@@ -1,4 +1,4 @@
-"""From text to the token ids that models read. Nothing here knows a model."""
+"""Turns text into the token ids that models read. No module here imports a model."""
 
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.special_tokens import AddedToken

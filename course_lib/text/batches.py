@@ -1,4 +1,4 @@
-"""Batches of texts of similar length, cut to their longest row, so that little is computed for padding.
+"""Makes batches of texts of similar length, cut to their longest row, so little computation is wasted on padding.
 
 Shapes: n rows, B batch, T length.
 """
@@ -6,7 +6,7 @@ Shapes: n rows, B batch, T length.
 import keras
 import numpy as np
 
-STEP = 8  # widths are multiples of it, so that a compiled step meets few different ones
+STEP = 8  # widths are multiples of it, so a compiled step sees only a few different shapes
 PER_TOKEN = ("token_ids", "segment_ids", "padding_mask")  # inputs (n, T)
 
 
@@ -31,7 +31,7 @@ def by_length(lengths, batch_size):
         batch_size: B.
 
     Yields:
-        The places of the rows of a group, integers (B,), or fewer in the last. The shortest rows come first.
+        The indices of the rows of a group, integers (B,), or fewer in the last group. The shortest rows come first.
     """
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), batch_size):
@@ -39,7 +39,7 @@ def by_length(lengths, batch_size):
 
 
 def widened(array, width):
-    """Cuts rows, or pads them with zeros.
+    """Cuts rows to a width, or pads them with zeros.
 
     Args:
         array: (B, T).
@@ -52,19 +52,22 @@ def widened(array, width):
 
 
 class Examples(keras.utils.PyDataset):
-    """Labelled rows for `fit`.
+    """Serves labelled rows to `fit`, in batches of rows of similar length.
 
     Args:
-        inputs: a dict of arrays with n rows, `padding_mask` (n, T) among them. Those that tokenizers return are cut.
+        inputs: dict of arrays with n rows, among them `padding_mask` (n, T). The arrays named in `PER_TOKEN` are cut to
+            each batch's longest row, rounded up to a multiple of `STEP`.
         labels: integers (n, ...), or a dict of them.
         weights: floats (n, ...) for the loss, or a dict of them. Defaults to 1 everywhere.
         batch_size: B.
-        seed: of the order, which differs from epoch to epoch. Without one, rows are in the order of their lengths.
-        per_token: whether labels and weights are (n, T), and are cut too.
-        transform: from a batch (inputs, labels, weights) and its number, counted over all epochs, to another batch.
+        seed: seed for shuffling; each epoch is shuffled differently. Without one, rows are sorted by length, except
+            that the widest batch may come second.
+        per_token: whether labels and weights are (n, T). They are then cut like the inputs.
+        transform: function from a batch (inputs, labels, weights) and its number, counted over all epochs, to a changed
+            batch.
 
     Raises:
-        ValueError: if there is no row, or the inputs, labels and weights differ in their number of rows.
+        ValueError: if there are no rows, or inputs, labels and weights differ in their number of rows.
     """
 
     def __init__(self, inputs, labels, weights=None, batch_size=32, seed=None, per_token=False, transform=None):
@@ -85,11 +88,11 @@ class Examples(keras.utils.PyDataset):
 
     @property
     def num_batches(self):
-        """How many batches there are."""
+        """Number of batches in an epoch."""
         return -(-len(self.lengths) // self.batch_size)
 
     def on_epoch_end(self):
-        """Draws the order of the next epoch: rows by length, equal lengths at random, and the batches at random."""
+        """Draws the order of the next epoch. A seed mixes rows of similar length and shuffles the batches."""
         self.epoch += 1
         rows = len(self.lengths)
         ties = np.arange(rows) if self.rng is None else self.rng.permutation(rows)
@@ -99,10 +102,10 @@ class Examples(keras.utils.PyDataset):
         if self.rng is not None:
             middle = [batches[index] for index in 1 + self.rng.permutation(max(len(batches) - 2, 0))]
             batches = batches[:1] + batches[1:][-1:] + middle
-        # The shortest and the longest come first: from two batches TensorFlow learns which axes vary.
+        # The shortest and the longest batch come first: TensorFlow learns from two batches which axes vary.
         widths = [self._width(rows) for rows in batches]
         if self.epoch == 0 and len(set(widths)) == 1:
-            self.only_width = widths[0]  # of later epochs too, whose batches might be shorter
+            self.only_width = widths[0]  # kept in later epochs, whose batches might be shorter
         if len(set(widths)) > len(set(widths[:2])) == 1:
             batches.insert(1, batches.pop(int(np.argmax(widths))))
         self.batches = batches
@@ -124,10 +127,10 @@ class Examples(keras.utils.PyDataset):
         return self.transform(batch, self.epoch * self.num_batches + index) if self.transform else batch
 
     def in_order(self, found):
-        """Puts what a model found into the order of the rows that these batches were made of.
+        """Puts a model's outputs back into the order of the original rows.
 
         Args:
-            found: an array with n rows, in the order of the batches of this epoch.
+            found: array with n rows, in the order of this epoch's batches.
 
         Returns:
             An array of the same shape.
@@ -144,14 +147,14 @@ def _as_arrays(values):
 
 
 class Pairs(keras.utils.PyDataset):
-    """Sources and targets for `fit`, in batches of one width.
+    """Serves sources and targets to `fit`. All arrays of a batch are cut or padded to the same width.
 
     Args:
-        inputs: a dict of arrays with n rows: `encoder_padding_mask` (n, S) and whatever else is (n, S) or (n, T).
+        inputs: dict of arrays (n, S) or (n, T), among them `encoder_padding_mask` (n, S).
         labels: integers (n, T).
         weights: floats (n, T) for the loss, 0 at padding.
         batch_size: B.
-        seed: of the order, which differs from epoch to epoch.
+        seed: seed for shuffling; each epoch is shuffled differently.
     """
 
     def __init__(self, inputs, labels, weights, batch_size=32, seed=0):
@@ -166,11 +169,11 @@ class Pairs(keras.utils.PyDataset):
 
     @property
     def num_batches(self):
-        """How many batches there are."""
+        """Number of batches in an epoch."""
         return len(self.batches)
 
     def on_epoch_end(self):
-        """Draws the order of the next epoch: rows of one width at random, and all batches at random."""
+        """Draws the order of the next epoch: groups rows of equal width, then shuffles rows and batches."""
         batches = []
         for width in np.unique(self.widths):
             rows = self.rng.permutation(np.flatnonzero(self.widths == width))
@@ -178,7 +181,7 @@ class Pairs(keras.utils.PyDataset):
                 (width, rows[start : start + self.batch_size]) for start in range(0, len(rows), self.batch_size)
             ]
         batches = [batches[index] for index in self.rng.permutation(len(batches))]
-        # From the first two batches TensorFlow learns which axes vary.
+        # TensorFlow learns from the first two batches which axes vary, so they differ in width.
         other = [index for index, (width, _) in enumerate(batches) if width != batches[0][0]]
         if other:
             batches.insert(1, batches.pop(other[0]))
@@ -190,14 +193,14 @@ class Pairs(keras.utils.PyDataset):
 
 
 def check_labels(examples, names):
-    """Checks that examples have at least two labels.
+    """Checks that examples have at least two different labels.
 
     Args:
-        examples: `Examples`, whose weights have the shape of their labels.
+        examples: `Examples` whose weights have the shape of their labels.
         names: the C labels, by their ids.
 
     Raises:
-        ValueError: if all that has weight has one label, or nothing has weight.
+        ValueError: if all labels with weight are the same, or none has weight.
     """
     found = np.unique(examples.labels[examples.weights > 0])
     if len(found) < 2:

@@ -1,7 +1,7 @@
-"""Merges: which pieces to join, as training a WordPiece or a BPE vocabulary learns it, and joining them by rank.
+"""Learns merges, to train a WordPiece or a BPE vocabulary, and applies them in the order of their ranks.
 
 Byte-pair encoding (Sennrich et al., 2016, https://arxiv.org/abs/1508.07909, algorithm 1): words begin as sequences of
-single symbols; again and again, the pair of neighbours that occurs most often becomes a symbol of its own.
+single symbols. In each step, the most frequent pair of neighbours is merged into a new symbol.
 """
 
 import collections
@@ -11,19 +11,19 @@ import operator
 
 
 def learn_merges(words, symbols, vocabulary_size, join=operator.add):
-    """Merges the most frequent pair of neighbours, and again, until there are as many symbols as asked for.
+    """Merges the most frequent pair of neighbours, over and over, until the vocabulary has the requested size.
 
-    Of pairs that occur equally often, the one with the smaller ids comes first, so that nothing depends on the order
-    of the words. Counts are kept up to date in place: a merge costs as much as the words that it changes.
+    Among equally frequent pairs, the one with the smaller ids is merged first, so the order of the words does not
+    matter. Counts are updated in place, so a merge only costs time for the words that it changes.
 
     Args:
-        words: a dict from a word, a tuple of symbols, to how often it occurs.
-        symbols: the symbols that there are, in the order of their ids, special tokens included.
-        vocabulary_size: how many symbols there shall be. There are fewer where the words have become one symbol each.
-        join: what two neighbours become, a function of both.
+        words: dict from a word, a tuple of symbols, to how often it occurs.
+        symbols: the initial symbols in the order of their ids, special tokens included.
+        vocabulary_size: number of symbols to reach. There are fewer if every word has become a single symbol before.
+        join: function from two neighbours to their merged symbol.
 
     Returns:
-        The merges, pairs of symbols in the order in which they were learned, and the list of all symbols.
+        The merges, a list of pairs of symbols in the order in which they were learned; and the list of all symbols.
     """
     symbols = list(symbols)
     ids = {symbol: index for index, symbol in enumerate(symbols)}
@@ -40,14 +40,14 @@ def learn_merges(words, symbols, vocabulary_size, join=operator.add):
     merges = []
     while queue and len(symbols) < vocabulary_size:
         count, pair = heapq.heappop(queue)
-        if -count != counts[pair]:  # other merges have used some of its occurrences up
+        if -count != counts[pair]:  # outdated: other merges have changed its count
             if counts[pair]:
                 heapq.heappush(queue, (-counts[pair], pair))
             continue
         first, second = (symbols[index] for index in pair)
         merges.append((first, second))
         merged = ids.setdefault(join(first, second), len(symbols))
-        if merged == len(symbols):  # else two ways lead to the same symbol
+        if merged == len(symbols):  # otherwise another merge has already made this symbol
             symbols.append(join(first, second))
         changed = set()
         for place in places.pop(pair):
@@ -71,7 +71,7 @@ def merge(sequence, pair, merged):
     Args:
         sequence: a list of symbols.
         pair: two symbols.
-        merged: what takes their place.
+        merged: the symbol that replaces them.
 
     Returns:
         A list.
@@ -86,19 +86,19 @@ def merge(sequence, pair, merged):
 
 
 def apply_merges(symbols, ranks):
-    """Merges the pair of neighbours with the lowest rank, the leftmost of several, until no pair has a rank.
+    """Merges the pair of neighbours with the lowest rank, and the leftmost of these, until no pair has a rank.
 
-    A queue of the pairs that can be merged makes this n log n in the number of symbols: GPT-2's own loop looks for the
-    lowest rank among all pairs each time, which a long word, such as a page of Chinese, makes slow.
+    A queue of the pairs that can be merged makes the time n log n in the number of symbols. GPT-2's own loop searches
+    all pairs at each step, which is slow for a long word, such as a page of Chinese.
 
     Args:
         symbols: strings.
-        ranks: a dict from a pair of symbols to the place of its merge among all merges.
+        ranks: dict from a pair of symbols to the index of its merge in the list of merges.
 
     Returns:
-        A list of strings, which together are the same.
+        A list of strings. Joined, they give the same text as the symbols.
     """
-    symbols = [*symbols, None]  # None is the neighbour of the first and of the last, and what merging leaves behind
+    symbols = [*symbols, None]  # None stands before the first symbol, after the last, and in slots emptied by a merge
     before, after = [-1, *range(len(symbols) - 1)], [*range(1, len(symbols)), 0]
     queue = [(ranks[pair], place) for place, pair in enumerate(itertools.pairwise(symbols)) if pair in ranks]
     heapq.heapify(queue)
@@ -106,7 +106,7 @@ def apply_merges(symbols, ranks):
         rank, left = heapq.heappop(queue)
         right = after[left]
         if ranks.get((symbols[left], symbols[right])) != rank:
-            continue  # one of the two has been merged with another since
+            continue  # outdated: one of the two has been merged in the meantime
         symbols[left], symbols[right] = symbols[left] + symbols[right], None
         after[left] = after[right]
         before[after[left]] = left

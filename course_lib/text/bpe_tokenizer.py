@@ -1,4 +1,4 @@
-"""What tokenizers have in common whose words are spelled in symbols, which merges then join."""
+"""Base class of the BPE tokenizers."""
 
 import functools
 import itertools
@@ -13,30 +13,30 @@ from course_lib.text.special_tokens import TokenSplitter, place_tokens
 
 
 class BPETokenizer:
-    """Turns texts into token ids: cuts them into words, spells each in symbols, and merges these by rank.
+    """Turns texts into token ids: splits them into words, spells each word in symbols, and merges these by rank.
 
-    A subclass says what the words of a text are, `split`, how one is spelled, `spell`, what is written to
-    `tokenizer_config.json`, `settings`, and which function reads the arguments of its constructor from a folder,
-    `read_files`. Its special token, written in a text, is the special token, and batches are padded with it.
+    A subclass defines `special_token`, `split` (a text into words), `spell` (a word as symbols), `settings` (the
+    content of `tokenizer_config.json`), and `read_files` (a function that reads the constructor's arguments from a
+    folder). The special token is recognised where it is written in a text, and batches are padded with it.
 
     Args:
         vocabulary: the pieces in the order of their ids.
         merges: pairs of pieces, in the order in which they were learned.
-        added_tokens: `course_lib.text.AddedToken`, or strings, which are found in a text before it is cut into words.
-            Those that the vocabulary lacks get the ids after it.
-        required: pieces without which nothing can be encoded.
-        wanted: these, in words.
+        added_tokens: `course_lib.text.AddedToken` or strings. They are found in a text before it is split into words.
+            Tokens that are not in the vocabulary get the ids that follow it.
+        required: pieces that the vocabulary must have.
+        wanted: description of the required pieces, for the error message.
 
     Raises:
-        ValueError: if one of these is missing in the vocabulary, a piece occurs twice in it, or a merge is not one of
-            pieces into a piece.
+        ValueError: if the vocabulary lacks a required piece or has a piece twice, or if a merge's parts or result are
+            not pieces.
     """
 
     special_token: str
     settings: dict
     read_files: Callable
-    normalize = staticmethod(str)  # a text, before tokens are looked for that were added as "normalized"
-    spell_token = staticmethod(str)  # an added token, in the characters of the pieces
+    normalize = staticmethod(str)  # normalises a text, to find the added tokens that are marked "normalized"
+    spell_token = staticmethod(str)  # spells an added token in the characters of the pieces
 
     def __init__(self, vocabulary, merges, added_tokens, required, wanted):
         vocabulary = tuple(vocabulary)
@@ -64,7 +64,7 @@ class BPETokenizer:
         return len(self.vocabulary)
 
     def split(self, text):
-        """The words of a text without special tokens.
+        """Splits a text without special tokens into words.
 
         Args:
             text: a string.
@@ -75,7 +75,7 @@ class BPETokenizer:
         raise NotImplementedError
 
     def spell(self, word):
-        """The symbols of a word, each of them a piece.
+        """Spells a word in symbols, each of which is a piece of the vocabulary.
 
         Args:
             word: a string.
@@ -89,7 +89,7 @@ class BPETokenizer:
         return tuple(self._ids[piece] for piece in apply_merges(self.spell(word), self._ranks))
 
     def encode(self, text):
-        """The ids of a text.
+        """Turns a text into token ids.
 
         Args:
             text: a string.
@@ -98,7 +98,7 @@ class BPETokenizer:
             A list of integers.
 
         Raises:
-            ValueError: if `text` is no string, or holds a lone surrogate.
+            ValueError: if `text` is not a string, or contains a lone surrogate.
         """
         ids = []
         for part, token in self._splitter(text):
@@ -109,7 +109,7 @@ class BPETokenizer:
         return ids
 
     def tokenize(self, text):
-        """The pieces of a text.
+        """Splits a text into pieces.
 
         Args:
             text: a string.
@@ -118,16 +118,16 @@ class BPETokenizer:
             A list of strings.
 
         Raises:
-            ValueError: if `text` is no string, or holds a lone surrogate.
+            ValueError: if `text` is not a string, or contains a lone surrogate.
         """
         return [self.vocabulary[piece] for piece in self.encode(text)]
 
     def joined(self, ids, skip_special_tokens=False):
-        """The pieces of some ids, one after the other: what `decode` begins with.
+        """Joins the pieces of token ids, the first step of `decode`.
 
         Args:
-            ids: integers.
-            skip_special_tokens: whether special tokens are left out.
+            ids: token ids.
+            skip_special_tokens: whether to leave out special tokens.
 
         Returns:
             A string.
@@ -141,17 +141,18 @@ class BPETokenizer:
         return "".join(self._spelled[piece] for piece in kept)
 
     def __call__(self, texts, max_length=None):
-        """Texts as a batch for a model, padded to its longest row with the id of the special token.
+        """Turns texts into a batch for a model, padded to the longest row with the id of the special token.
 
         Args:
             texts: B strings; a single string is a batch of one.
-            max_length: at most so many tokens a row; the rest of a longer text is cut off. Nothing is cut by default.
+            max_length: maximum number of tokens per row. Longer texts are cut at the end. By default nothing is cut.
 
         Returns:
             A dict of int32 arrays (B, T): `token_ids`, and `padding_mask` (1 = a token, 0 = padding).
 
         Raises:
-            ValueError: if there is no text, a text is no string or holds a lone surrogate, or `max_length` is below 1.
+            ValueError: if there is no text, a text is not a string or contains a lone surrogate, or `max_length` is
+                below 1.
         """
         if max_length is not None and max_length < 1:
             raise ValueError(f"Expected a max_length of 1 or more; got {max_length}.")
@@ -162,26 +163,26 @@ class BPETokenizer:
 
     @classmethod
     def from_preset(cls, preset):
-        """Loads a tokenizer in Hugging Face's layout: `vocab.json` with `merges.txt`, or else `tokenizer.json`.
+        """Loads a tokenizer in Hugging Face's layout: `vocab.json` with `merges.txt`, `tokenizer.json`, or both.
 
         Args:
-            preset: a name in `data/weights/` or `data/registry.toml`, such as "gpt2-vocabulary", the path of a folder,
+            preset: a name in `data/weights/` or `data/registry.toml`, such as "gpt2-vocabulary"; the path of a folder;
                 or "hf://owner/model" for a repository of the Hugging Face hub.
 
         Returns:
             A tokenizer of this class.
 
         Raises:
-            ValueError: if there is no such preset, or it describes another kind of tokenizer.
-            OSError: if the preset must be downloaded and no source is in reach.
+            ValueError: if there is no such preset, or it describes a different kind of tokenizer.
+            OSError: if the preset must be downloaded and no source can be reached.
         """
         return cls(**cls.read_files(resolve_preset(preset)))
 
     def save(self, folder):
-        """Writes `vocab.json`, `merges.txt` and `tokenizer_config.json`, as Hugging Face lays them out.
+        """Writes `vocab.json`, `merges.txt` and `tokenizer_config.json`, in Hugging Face's layout.
 
         Args:
-            folder: path of the folder. It is made if need be.
+            folder: path of the folder. It is created if it does not exist.
         """
         lines = ["#version: 0.2", *(f"{first} {second}" for first, second in self.merges)]
         files = {

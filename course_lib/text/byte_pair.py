@@ -1,8 +1,9 @@
-"""Byte-level BPE as GPT-2 uses it: cut a text into words, spell them in bytes, merge by rank.
+"""Byte-level BPE as in GPT-2: splits a text into words, spells them in bytes, and merges these by rank.
 
 The algorithm is that of OpenAI's GPT-2 (Radford et al., 2019, https://github.com/openai/gpt-2, `encoder.py`), after
-byte-pair encoding (Sennrich et al., 2016, https://arxiv.org/abs/1508.07909). Since any text is bytes, no text is
-unknown, and every text comes back as it was. The tests compare ids and merges to those of the `tokenizers` library.
+byte-pair encoding (Sennrich et al., 2016, https://arxiv.org/abs/1508.07909). Every text consists of bytes, so there is
+no unknown token, and decoding restores every text exactly. The tests compare ids and merges with those of the
+`tokenizers` library.
 """
 
 import collections
@@ -15,72 +16,72 @@ from course_lib.text.bpe_tokenizer import BPETokenizer
 from course_lib.text.special_tokens import AddedToken, TokenSplitter
 
 END_TOKEN = "<|endoftext|>"
-# A contraction's end; letters, digits or other signs, each with the space before them; white space, of which the last
-# one is left to the word that follows. Nothing is ever merged across two of these.
+# Matches the end of a contraction; a run of letters, digits or other signs, with the space before it; or white space,
+# without the last character if a word follows. Merges never cross from one match to the next.
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 _PRINTABLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
 _others = itertools.count(0x100)
-# The printable character that stands for each byte, so that pieces can be read: itself if it is one, else the next from
-# U+0100 on. A space becomes "Ġ", a line break "Ċ".
+# The printable character that stands for each byte, so that pieces can be read: the byte's own character if it is
+# printable, otherwise the next one from U+0100 on. A space becomes "Ġ", a line break "Ċ".
 BYTE_CHARACTERS = "".join(chr(byte if byte in _PRINTABLE else next(_others)) for byte in range(0x100))
 _TO_CHARACTERS = dict(enumerate(BYTE_CHARACTERS))
 _TO_BYTES = {ord(character): byte for byte, character in enumerate(BYTE_CHARACTERS)}
 
 
 def split_words(text):
-    """The words of a text, by GPT-2's regular expression `PATTERN`.
+    """Splits a text into words by GPT-2's regular expression `PATTERN`.
 
     Args:
         text: a string.
 
     Returns:
-        A list of strings, which together are the text: words with the space before them, and runs of white space.
+        A list of strings: words with the space before them, and runs of white space. Joined, they give the text.
 
     Raises:
-        ValueError: if the text holds a lone surrogate, which has no bytes.
+        ValueError: if the text contains a lone surrogate, which cannot be encoded in UTF-8.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        raise ValueError(f"Expected text; got the lone surrogate U+{code:04X}, which stands for nothing.") from error
+        raise ValueError(f"Expected text; got the lone surrogate U+{code:04X}, which is not a character.") from error
     return _pattern().findall(text)
 
 
 @functools.cache
 def _pattern():
-    import regex  # Python's own `re` does not know \p{L}, all letters, and \p{N}, all digits
+    import regex  # Python's own `re` does not support \p{L}, all letters, and \p{N}, all digits
 
     return regex.compile(PATTERN)
 
 
 def spell(word):
-    """The bytes of a word in UTF-8, each as its printable character.
+    """Spells a word in UTF-8 bytes, each as its printable character.
 
     Args:
         word: a string.
 
     Returns:
-        A string as long as there are bytes.
+        A string with one character per byte.
     """
     return word.encode().decode("latin-1").translate(_TO_CHARACTERS)
 
 
 class BytePairTokenizer(BPETokenizer):
-    """Turns texts into token ids as GPT-2 was trained on them, and back, byte for byte.
+    """Turns texts into GPT-2's token ids, and token ids back into the same text, byte for byte.
 
-    The special token "<|endoftext|>", written in a text, is the special token.
+    Where "<|endoftext|>" is written in a text, it is read as the special token.
 
     Args:
-        vocabulary: the pieces in the order of their ids, in the characters of `BYTE_CHARACTERS`.
+        vocabulary: the pieces in the order of their ids, written in the characters of `BYTE_CHARACTERS`.
         merges: pairs of pieces, in the order in which they were learned.
-        added_tokens: `course_lib.text.AddedToken`, or strings, which are found in a text before it is cut into words.
-            Those that the vocabulary lacks get the ids after it.
+        added_tokens: `course_lib.text.AddedToken` or strings. They are found in a text before it is split into words.
+            Tokens that are not in the vocabulary get the ids that follow it.
 
     Raises:
-        ValueError: if the special token or a byte is missing in the vocabulary, a piece occurs twice in it or has
-            characters that stand for no byte, or a merge is not one of pieces into a piece.
+        ValueError: if the vocabulary lacks the special token or a byte, has a piece twice, or has a piece with a
+            character that stands for no byte; or if a merge's parts or result are not pieces.
 
     Example:
         >>> tokenizer = BytePairTokenizer.from_preset("gpt2-vocabulary")
@@ -108,14 +109,14 @@ class BytePairTokenizer(BPETokenizer):
         self.end_token_id = self.special_token_id
 
     def decode(self, ids, skip_special_tokens=False):
-        """The text of some ids; `decode(encode(text))` is the text.
+        """Turns token ids back into text. `decode(encode(text))` equals `text`.
 
         Args:
-            ids: integers.
-            skip_special_tokens: whether special tokens are left out.
+            ids: token ids.
+            skip_special_tokens: whether to leave out special tokens.
 
         Returns:
-            A string. Bytes that are no UTF-8, as when a character is cut in two, become "\ufffd".
+            A string. Invalid UTF-8, for example half of a character, becomes "\ufffd".
 
         Raises:
             ValueError: if an id is outside the vocabulary.
@@ -125,21 +126,21 @@ class BytePairTokenizer(BPETokenizer):
 
     @classmethod
     def train(cls, texts, vocabulary_size=8192):
-        """Learns merges, as `tokenizers.trainers.BpeTrainer` does.
+        """Learns merges from texts, as `tokenizers.trainers.BpeTrainer` does.
 
-        As in GPT-2's vocabulary, the 256 bytes have the first ids, in the order of their characters; then come the
-        merges, the most frequent first, and last the special token.
+        As in GPT-2's vocabulary, the 256 bytes get the first ids, in the order of their characters. The merged pieces
+        follow in the order in which they were learned, and the special token comes last.
 
         Args:
-            texts: strings, any iterable of them. What "<|endoftext|>" stands between are texts of their own.
-            vocabulary_size: V. There are fewer pieces where every word has become one.
+            texts: an iterable of strings, or one string. "<|endoftext|>" separates a string into several texts.
+            vocabulary_size: V. There are fewer pieces if every word has become a single piece before.
 
         Returns:
             A `BytePairTokenizer`.
 
         Raises:
-            ValueError: if the texts are empty, one is no string or holds a lone surrogate, or `vocabulary_size` does
-                not hold the special token and the bytes.
+            ValueError: if the texts are empty, one is not a string or contains a lone surrogate, or `vocabulary_size`
+                is too small for the special token and the bytes.
         """
         if vocabulary_size < 257:
             raise ValueError(

@@ -1,7 +1,8 @@
-"""Masking: which tokens of a batch a masked language model has to predict, and what it sees in their place.
+"""Masking: chooses the tokens that a masked language model has to predict, and what it sees in their place.
 
-After BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.1 and appendix A.1).
-Shapes: B batch, T length, P predictions a row, V vocabulary.
+It follows BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.1 and appendix A.1).
+
+Shapes: B batch, T length, P predictions per row, V vocabulary.
 """
 
 import dataclasses
@@ -11,26 +12,26 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Masking:
-    """Chooses tokens to predict and corrupts them. What it does depends on the batch, a seed and a step alone.
+    """Chooses tokens to predict and corrupts them. The result depends only on the batch, a seed and a step.
 
-    In each row, `rate` of the regular tokens are chosen without replacement, rounded to the nearest number, at least
-    one and at most `positions`. Of these, `mask_fraction` become the mask token, `random_fraction` a token drawn from
-    all regular ones, and the rest stay as they are.
+    In each row, a fraction `rate` of the regular tokens is chosen without replacement: rounded to the nearest number,
+    at least one and at most `positions`. Each chosen token becomes the mask token with probability `mask_fraction`, a
+    token drawn from all regular ones with probability `random_fraction`, and otherwise stays as it is.
 
     Attributes:
         mask_token_id: id of the mask token.
-        regular_ids: the ids that may be chosen and drawn: all but the special tokens.
-        rate: share of a row's regular tokens that are chosen.
-        positions: P, the most that are chosen in a row.
-        mask_fraction: share of the chosen tokens that become the mask token.
-        random_fraction: share of the chosen tokens that become a random token.
-        continues_word: None, or booleans (V,), true for the pieces that continue a word; then the pieces of a word are
-            chosen together, in a random order of the words, and one whose pieces are more than are left to choose is
-            passed over (`--do_whole_word_mask` of Google's BERT).
+        regular_ids: ids of the tokens that may be chosen and drawn: all but the special tokens.
+        rate: fraction of a row's regular tokens that is chosen.
+        positions: P, the maximum number of tokens chosen in a row.
+        mask_fraction: probability that a chosen token becomes the mask token.
+        random_fraction: probability that a chosen token becomes a random token.
+        continues_word: None, or booleans (V,), true for the pieces that continue a word. Whole words are then chosen,
+            in random order, and a word with more pieces than are left to choose is skipped (`--do_whole_word_mask` of
+            Google's BERT).
 
     Raises:
-        ValueError: if the rate is not between 0 and 1, the shares are no shares, nothing may be chosen, or the mask
-            token is among what may be.
+        ValueError: if the rate is not between 0 and 1, a fraction is negative, both fractions add up to more than 1,
+            `positions` is below 1, or `regular_ids` is empty or has the mask token.
 
     Example:
         >>> masking = Masking.of(tokenizer, positions=20)
@@ -47,24 +48,24 @@ class Masking:
 
     def __post_init__(self):
         if not 0 < self.rate < 1:
-            raise ValueError(f"Expected a rate between 0 and 1, neither of them; got {self.rate}.")
+            raise ValueError(f"Expected a rate between 0 and 1, both excluded; got {self.rate}.")
         if not 0 <= self.mask_fraction <= 1 or not 0 <= self.random_fraction <= 1 - self.mask_fraction + 1e-9:
             raise ValueError(
-                f"Expected shares of 0 or more, together at most 1; got mask_fraction={self.mask_fraction}, "
+                f"Expected fractions of 0 or more that add up to at most 1; got mask_fraction={self.mask_fraction}, "
                 f"random_fraction={self.random_fraction}."
             )
         if self.positions < 1:
-            raise ValueError(f"Expected room for at least one prediction a row; got positions={self.positions}.")
+            raise ValueError(f"Expected room for at least one prediction per row; got positions={self.positions}.")
         if not len(self.regular_ids) or self.mask_token_id in self.regular_ids:
-            raise ValueError("Expected regular_ids to hold ids, and not that of the mask token.")
+            raise ValueError("Expected regular_ids to have at least one id, and not the id of the mask token.")
 
     @classmethod
     def of(cls, tokenizer, whole_words=False, **settings):
-        """The masking that suits a tokenizer.
+        """Makes the masking for a tokenizer's vocabulary.
 
         Args:
             tokenizer: a `WordPieceTokenizer`.
-            whole_words: whether the pieces of a word are chosen together.
+            whole_words: whether to choose all pieces of a word together.
             **settings: `rate`, `positions`, `mask_fraction`, `random_fraction`.
 
         Returns:
@@ -78,14 +79,16 @@ class Masking:
         """Masks a batch.
 
         Args:
-            batch: the tokenizer's dict, or any with `token_ids`, integers (B, T); what is padding must not be regular.
+            batch: the tokenizer's dict, or any dict with `token_ids`, integers (B, T). The padding id must not be in
+                `regular_ids`.
             seed: an integer of 0 or more.
-            step: an integer of 0 or more; each gives other masks.
+            step: an integer of 0 or more. Each step gives different masks.
 
         Returns:
-            Three things. The batch with corrupted `token_ids`, and with `mask_positions`, int32 (B, P), in ascending
-            order. The tokens that stood there, int32 (B, P). And float32 (B, P) with 1 for a prediction and 0 where a
-            row has fewer than P; there position and token are 0.
+            Inputs, labels and weights. The inputs are the batch with corrupted `token_ids`, and with `mask_positions`,
+            int32 (B, P), in ascending order. The labels are the original tokens at these positions, int32 (B, P). The
+            weights, float32 (B, P), are 1 for a prediction, and 0 in the slots that a row with fewer than P predictions
+            leaves empty; position and label are 0 there, too.
 
         Raises:
             ValueError: if no row has a regular token.
@@ -99,7 +102,7 @@ class Masking:
         count = np.clip(np.floor(self.rate * available + 0.5), 1, self.positions)
         count = np.minimum(count, available)
 
-        rank = self._ranks(token_ids, regular, count, rng)  # (B, T): the chosen ones have the lowest
+        rank = self._ranks(token_ids, regular, count, rng)  # (B, T): tokens with the lowest ranks are chosen
         positions = np.argsort(rank, axis=1, kind="stable")[:, : self.positions]
         positions = np.pad(positions, [(0, 0), (0, self.positions - positions.shape[1])])  # where T < P
         chosen = np.arange(self.positions) < np.minimum(count, np.isfinite(rank).sum(axis=1, keepdims=True))
@@ -118,7 +121,7 @@ class Masking:
         return inputs, labels.astype("int32"), chosen.astype("float32")
 
     def _ranks(self, token_ids, regular, count, rng):
-        """A random number for each token, infinite where it must not be chosen."""
+        """Draws a random number for each token, infinite where the token must not be chosen."""
         rank = np.where(regular, rng.random(token_ids.shape), np.inf)
         if self.continues_word is None:
             return rank

@@ -1,9 +1,9 @@
-"""BPE on characters, as OpenAI's first GPT uses it: BERT's words in lower case, spelled in characters, merged by rank.
+"""BPE on characters, as in OpenAI's first GPT: lower-cased words, split as in BERT, spelled in characters and merged.
 
-The algorithm is that of Sennrich et al. (2016, https://arxiv.org/abs/1508.07909): the last character of a word carries
-a mark, so that pieces which end a word are others than those inside one. Unlike bytes, a character may be unknown; and
-case, accents and spaces do not come back. The variant is that of the `tokenizers` library, to whose ids the tests
-compare ours.
+The algorithm is that of Sennrich et al. (2016, https://arxiv.org/abs/1508.07909): the last character of a word is
+marked, so pieces at the end of a word differ from pieces inside one. Unlike a byte, a character may be unknown, and
+decoding does not restore case, accents and spaces. The variant is that of the `tokenizers` library; the tests compare
+our ids with it.
 """
 
 from course_lib.checkpoints.huggingface import tokenizers
@@ -15,19 +15,19 @@ WORD_END = "</w>"
 
 
 class OpenAIGPTTokenizer(BPETokenizer):
-    """Turns texts into token ids as GPT was trained on them (Radford et al., 2018).
+    """Turns texts into the token ids of the first GPT (Radford et al., 2018).
 
-    "<unk>", written in a text, is the unknown token. There is no token that ends a text.
+    Where "<unk>" is written in a text, it is read as the unknown token. No token marks the end of a text.
 
     Args:
         vocabulary: the pieces in the order of their ids; those that end a word end with "</w>".
         merges: pairs of pieces, in the order in which they were learned.
-        added_tokens: `course_lib.text.AddedToken`, or strings, which are found in a text before it is cut into words.
-            Those that the vocabulary lacks get the ids after it.
+        added_tokens: `course_lib.text.AddedToken` or strings. They are found in a text before it is split into words.
+            Tokens that are not in the vocabulary get the ids that follow it.
 
     Raises:
-        ValueError: if the unknown token is missing in the vocabulary, a piece occurs twice in it, or a merge is not one
-            of pieces into a piece.
+        ValueError: if the vocabulary lacks the unknown token or has a piece twice, or if a merge's parts or result are
+            not pieces.
 
     Example:
         >>> merges = [("d", "o"), ("do", "g</w>")]
@@ -51,23 +51,23 @@ class OpenAIGPTTokenizer(BPETokenizer):
         self.split = Normalizer().words
 
     def spell(self, word):
-        """The characters of a word, those unknown replaced.
+        """Spells a word in characters, and replaces unknown ones by "<unk>".
 
         Args:
             word: a string.
 
         Returns:
-            A list of strings, the last of which ends with "</w>" if it is known.
+            A list of strings. The last one ends with "</w>", unless it is unknown.
         """
         spelled = (*word[:-1], word[-1] + WORD_END)
         return [symbol if symbol in self._ids else UNKNOWN_TOKEN for symbol in spelled]
 
     def decode(self, ids, skip_special_tokens=False):
-        """The text of some ids, with a space between words and before each punctuation mark.
+        """Turns token ids back into text, with a space between words and around each punctuation mark.
 
         Args:
-            ids: integers.
-            skip_special_tokens: whether special tokens are left out.
+            ids: token ids.
+            skip_special_tokens: whether to leave out special tokens.
 
         Returns:
             A string.

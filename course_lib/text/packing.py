@@ -1,4 +1,4 @@
-"""Packing: token sequences as rows of a batch.
+"""Packs token sequences into the rows of a batch.
 
 Shapes: B rows, T length.
 """
@@ -10,12 +10,12 @@ import numpy as np
 
 
 def pad(rows, pad_token_id, length=None):
-    """Sequences of ids as a batch, padded on the right.
+    """Pads sequences of ids on the right to make a batch.
 
     Args:
         rows: B sequences of ids.
         pad_token_id: id of the padding.
-        length: T; that of the longest row if None.
+        length: T. Defaults to the length of the longest row.
 
     Returns:
         A dict of int32 arrays (B, T): `token_ids` and `padding_mask` (1 = a token, 0 = padding).
@@ -29,22 +29,22 @@ def pad(rows, pad_token_id, length=None):
 
 
 def pack_segments(first, second, start_token_id, end_token_id, pad_token_id, length=None):
-    """`[CLS] first [SEP]`, or `[CLS] first [SEP] second [SEP]`: one row each.
+    """Makes rows `[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`.
 
     Args:
         first: B sequences of ids.
-        second: B more, each None where the row has one segment; None for all.
+        second: B more, with None for each row of one segment; or None if all rows have one.
         start_token_id: id of `[CLS]`.
         end_token_id: id of `[SEP]`.
         pad_token_id: id of `[PAD]`.
-        length: T; that of the longest row if None.
+        length: T. Defaults to the length of the longest row.
 
     Returns:
         A dict of int32 arrays (B, T): `token_ids`, `segment_ids` (1 in the second segment, its `[SEP]` included) and
         `padding_mask` (1 = a token, 0 = padding).
 
     Raises:
-        ValueError: if there is no row, the second sequences are more or fewer than the first, or a row is longer than
+        ValueError: if there are no rows, the numbers of first and second sequences differ, or a row is longer than
             `length`.
     """
     first = list(first)
@@ -68,15 +68,15 @@ def pack_segments(first, second, start_token_id, end_token_id, pad_token_id, len
 
 
 def truncate_longest_first(first, second, room):
-    """Cuts two sequences, together longer than `room`, at their ends: the longer one down to the other, then both.
+    """Cuts two sequences at their ends to a total length: first the longer one down to the other's length, then both.
 
     Args:
         first: a sequence.
         second: a sequence.
-        room: how many elements may stay.
+        room: maximum number of elements that both keep together.
 
     Returns:
-        Both, cut.
+        Both sequences, cut if necessary.
     """
     shorter = min(len(first), len(second), room // 2)
     if len(first) <= len(second):
@@ -87,16 +87,16 @@ def truncate_longest_first(first, second, room):
 
 
 def pack_documents(documents, length, end_token_id, pad_token_id, cross_documents=False):
-    """Whole documents, each closed by the end token, cut into rows of full length.
+    """Appends the end token to each document, and cuts the documents into rows of T tokens.
 
     Args:
         documents: sequences of ids.
         length: T.
         end_token_id: id of the token that closes a document.
         pad_token_id: id of the padding.
-        cross_documents: whether a row goes on with the next document where one ends, as GPT-2 and RoBERTa were trained;
-            then no row but the last has padding. Otherwise each document begins a row of its own, and attention never
-            looks from one into another.
+        cross_documents: whether the next document continues in the same row, as when GPT-2 and RoBERTa were trained.
+            Only the last row then has padding. Otherwise each document begins a new row, so attention never crosses
+            from one document to another.
 
     Returns:
         A dict of int32 arrays (rows, T): `token_ids` and `padding_mask` (1 = a token, 0 = padding).
@@ -116,11 +116,11 @@ def pack_documents(documents, length, end_token_id, pad_token_id, cross_document
 
 
 class TokenStream:
-    """Whole documents, each closed by the end token, one after the other, to be cut into full rows.
+    """Joins documents, each followed by the end token, into a stream, and cuts the stream into full rows.
 
-    In each epoch the documents stand in another order, and so do the rows. A row has one token more than T, which is
-    the first of the next row of the stream: each token but the first is predicted once in an epoch, those at the end
-    that fill no row aside.
+    Each epoch shuffles the documents and the rows. A row has T + 1 tokens: its last token is also the first token of
+    the next row in the stream. So each token of an epoch is predicted once, except the first one and those at the end
+    that do not fill a row.
 
     Args:
         documents: sequences of ids.
@@ -131,8 +131,8 @@ class TokenStream:
         ValueError: if the length is not positive, or the documents do not fill a row.
 
     Attributes:
-        num_tokens: how many tokens there are, end tokens included.
-        num_rows: how many rows an epoch has.
+        num_tokens: number of tokens, end tokens included.
+        num_rows: number of rows in an epoch.
     """
 
     def __init__(self, documents, length, end_token_id):
@@ -147,17 +147,17 @@ class TokenStream:
                 f"Expected documents that fill a row of {length} tokens and one more; got {self.num_tokens} in all, "
                 f"end tokens included."
             )
-        self._epoch = functools.lru_cache(maxsize=2)(self._rows)  # a batch may reach into the next
+        self._epoch = functools.lru_cache(maxsize=2)(self._rows)  # a batch may span two epochs
 
     def _rows(self, seed, epoch):
-        """All rows of an epoch, in its order."""
+        """Makes all rows of an epoch, in its order."""
         rng = np.random.default_rng((seed, epoch))
         stream = np.concatenate([self._documents[index] for index in rng.permutation(len(self._documents))])
         starts = self.length * rng.permutation(self.num_rows)
         return np.lib.stride_tricks.sliding_window_view(stream, self.length + 1)[starts]
 
     def counts(self, vocabulary_size):
-        """How often each token occurs, end tokens included.
+        """Counts how often each token occurs, end tokens included.
 
         Args:
             vocabulary_size: V.
@@ -168,13 +168,12 @@ class TokenStream:
         return np.bincount(np.concatenate(self._documents), minlength=vocabulary_size)
 
     def draw(self, count, seed, step):
-        """The rows of a step; they depend on the documents, a seed and the step alone.
+        """Returns the rows of a step. They depend only on the documents, a seed and the step.
 
         Args:
-            count: B, how many rows.
+            count: B, the number of rows.
             seed: an integer of 0 or more.
-            step: an integer of 0 or more; with each, the rows go on where they were, into the next epoch at the end of
-                one.
+            step: an integer of 0 or more. Each step continues after the previous one, and from one epoch into the next.
 
         Returns:
             int32 (B, T + 1).

@@ -1,15 +1,15 @@
-"""Pairs for next-sentence prediction (Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.1)."""
+"""Makes pairs for next-sentence prediction (Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.1)."""
 
 import re
 
 import numpy as np
 
-# A mark that ends a sentence, quotes and brackets that close with it, and the space before what may begin the next one.
+# The end of a sentence: a mark, closing quotes and brackets, and white space before what may begin the next sentence.
 _BOUNDARY = re.compile(r"""[.!?]["')\]]*(\s+)(?=["'(\[]*[A-Z0-9])""")
 
 
 def split_sentences(text):
-    """The sentences of a text: cut at white space after `.`, `!` or `?` and before a capital letter or a digit.
+    """Splits a text into sentences, at white space after `.`, `!` or `?` and before a capital letter or a digit.
 
     Args:
         text: a string.
@@ -24,22 +24,22 @@ def split_sentences(text):
 
 
 class SentencePairs:
-    """Draws pairs of text parts, half of which follow each other in a document and half of which do not.
+    """Draws pairs of text parts. In half of the pairs the second part follows the first; in the other half it does not.
 
-    A part ends, or begins, where a sentence ends inside a document; it reaches back, or ahead, as far as the row has
-    room. In a false pair the second part comes from another document, and is drawn as the true ones are: each part by
-    itself looks the same in both kinds, and only the two together tell.
+    The first part ends, and the second begins, at a boundary between two sentences of a document. Both are as long as
+    the row has room. In a false pair the second part comes from another document. It is drawn in the same way as in a
+    true pair, so neither part alone tells whether a pair is true.
 
     Args:
-        documents: each a list of sentences, each a sequence of token ids. Documents of one sentence give no pairs.
-        room: how many tokens both parts have together, special tokens not counted.
+        documents: lists of sentences, which are sequences of token ids. A document of one sentence gives no pairs.
+        room: maximum number of tokens in both parts together, without special tokens.
 
     Raises:
-        ValueError: if `room` is below 2, a document has no sentence, or fewer than two have a boundary inside.
+        ValueError: if `room` is below 2, a document has no tokens, or fewer than two documents have a boundary inside.
 
     Attributes:
-        num_boundaries: how many places there are at which a true pair may meet.
-        num_tokens: how many tokens there are in the documents.
+        num_boundaries: number of boundaries at which a true pair can meet.
+        num_tokens: number of tokens in the documents.
     """
 
     def __init__(self, documents, room):
@@ -52,7 +52,7 @@ class SentencePairs:
             if not sum(lengths):
                 raise ValueError(f"Expected documents with a sentence each; document {number} has none.")
             inside = begin + np.cumsum(lengths)
-            ends.append(np.unique(inside[(inside > begin) & (inside < inside[-1])]))  # once, where a sentence is empty
+            ends.append(np.unique(inside[(inside > begin) & (inside < inside[-1])]))  # an empty sentence repeats one
             spans += [(begin, inside[-1])] * len(ends[-1])
             begin = inside[-1]
         documents_with_pairs = sum(len(inside) > 0 for inside in ends)
@@ -62,21 +62,21 @@ class SentencePairs:
                 f"got {documents_with_pairs}."
             )
         self._tokens = np.concatenate([np.asarray(sentence, "int32") for doc in documents for sentence in doc])
-        self._boundary = np.concatenate(ends)  # (num_boundaries,), places in _tokens
+        self._boundary = np.concatenate(ends)  # (num_boundaries,), indices into _tokens
         self._span = np.array(spans)  # (num_boundaries, 2): where the document around each begins and ends
 
     @property
     def num_boundaries(self):
-        """How many places there are at which a true pair may meet."""
+        """Number of boundaries at which a true pair can meet."""
         return len(self._boundary)
 
     @property
     def num_tokens(self):
-        """How many tokens there are in the documents."""
+        """Number of tokens in the documents."""
         return len(self._tokens)
 
     def counts(self, vocabulary_size):
-        """How often each token occurs in the documents.
+        """Counts how often each token occurs in the documents.
 
         Args:
             vocabulary_size: V.
@@ -87,16 +87,16 @@ class SentencePairs:
         return np.bincount(self._tokens, minlength=vocabulary_size)
 
     def draw(self, count, seed, step):
-        """Draws pairs; what comes depends on the documents, a seed and a step alone.
+        """Draws pairs. They depend only on the documents, a seed and a step.
 
         Args:
-            count: B, how many pairs.
+            count: B, the number of pairs.
             seed: an integer of 0 or more.
-            step: an integer of 0 or more; each gives other pairs.
+            step: an integer of 0 or more. Each step gives different pairs.
 
         Returns:
-            B first parts and B second parts, lists of int32 arrays; and the labels, int32 (B,): 0 if the second
-            follows, 1 if it does not, as in Google's checkpoints. Half of them are 1, rounded down.
+            B first parts and B second parts, lists of int32 arrays; and labels, int32 (B,): 0 if the second part
+            follows, 1 if it does not, as in Google's checkpoints. B // 2 of them are 1.
         """
         rng = np.random.default_rng((seed, step))
         labels = rng.permutation(np.arange(count) % 2).astype("int32")

@@ -1,4 +1,4 @@
-"""Special tokens, and tokens that were added to a vocabulary later: a tokenizer first cuts a text at them."""
+"""Special tokens, and tokens added to a vocabulary later. A tokenizer first splits a text at these."""
 
 import dataclasses
 import re
@@ -7,17 +7,18 @@ import unicodedata
 
 @dataclasses.dataclass(frozen=True)
 class AddedToken:
-    """A token that is looked for in the text as it stands, before the text is cut into words.
+    """A token that is found in a text before the text is split into words.
 
     The fields are those of `tokenizers.AddedToken`.
 
     Attributes:
-        content: what is written in the text.
-        special: whether `decode(..., skip_special_tokens=True)` leaves it out.
-        normalized: whether it is looked for in the normalised text, where "[ENT]" may have become "[ent]".
-        single_word: whether it counts only where no letter or digit stands next to it.
-        lstrip: whether it swallows the white space before it.
-        rstrip: whether it swallows the white space after it.
+        content: the token as it is written in a text.
+        special: whether `decode(..., skip_special_tokens=True)` leaves out the token.
+        normalized: whether to search the normalised text, where "[ENT]" may have become "[ent]", and not the original
+            one.
+        single_word: whether it is ignored where a letter, a digit or an underscore is next to it.
+        lstrip: whether it includes the white space before it.
+        rstrip: whether it includes the white space after it.
     """
 
     content: str
@@ -33,13 +34,13 @@ class AddedToken:
 
 
 class TokenSplitter:
-    """Cuts texts at tokens: first at those in the text as it is, then at those in the normalised text.
+    """Splits texts at tokens: first at tokens in the original text, then at those in the normalised text.
 
-    Where two tokens begin at one place, the longer one is taken.
+    Where two tokens begin at the same position, the longer one is used.
 
     Args:
-        tokens: `AddedToken`, several.
-        normalize: a function from a string to a string. By default texts are not normalised.
+        tokens: sequence of `AddedToken`.
+        normalize: function from a string to its normalised form. By default, texts are not normalised.
     """
 
     def __init__(self, tokens, normalize=str):
@@ -52,13 +53,13 @@ class TokenSplitter:
         )
 
     def __call__(self, text):
-        """Cuts a text.
+        """Splits a text at the tokens.
 
         Args:
             text: a string.
 
         Yields:
-            Pairs: a part of the text and None, or the content of a token and its `AddedToken`.
+            Pairs: a part of the text and None, or a token's content and its `AddedToken`.
 
         Raises:
             ValueError: if `text` is not a string.
@@ -94,16 +95,17 @@ def _is_in_word(character):
 
 
 def place_tokens(vocabulary, own, added):
-    """Gives an id to each token at which texts are cut: its id in the vocabulary, or else the next one that is free.
+    """Assigns an id to each token at which texts are split: its id in the vocabulary, or else the next free id.
 
     Args:
         vocabulary: the pieces in the order of their ids.
-        own: contents of the special tokens that every tokenizer of this kind has.
-        added: `AddedToken`, dicts of their fields, or their contents. One with the content of an own token replaces it.
+        own: strings, the special tokens that every tokenizer of this kind has.
+        added: further tokens, each an `AddedToken`, a dict of its fields, or a string. It replaces an own token of the
+            same content.
 
     Returns:
-        The tokens, a dict from contents to `AddedToken`; their ids, a dict from contents to integers; and the contents
-        of those that the vocabulary lacks, a tuple.
+        The tokens, a dict from contents to `AddedToken`; their ids, a dict from contents to integers; and a tuple with
+        the contents of the tokens that are not in the vocabulary.
     """
     tokens = {content: AddedToken(content, special=True) for content in own}
     for token in added:

@@ -1,6 +1,6 @@
-"""Sentences that are words already, as rows of a batch: for tasks that ask for a label of each word.
+"""Packs sentences that are already split into words, for tasks with one label per word.
 
-Shapes: B rows, T length, W words a row.
+Shapes: B rows, T length, W words per row.
 """
 
 import numpy as np
@@ -9,22 +9,23 @@ from course_lib.text.packing import pack_segments
 
 
 def pack_words(tokenizer, sentences, max_length=None):
-    """`[CLS] pieces of the words [SEP]`, and where each word begins.
+    """Makes rows `[CLS] pieces of the words [SEP]`, and records where each word begins.
 
-    A word of which the tokenizer leaves nothing, such as a lone control character, becomes the unknown token, so that
-    there is a place for its label.
+    A word for which the tokenizer returns no piece, such as a lone control character, becomes the unknown token, so its
+    label has a position.
 
     Args:
         tokenizer: a `WordPieceTokenizer`.
-        sentences: B sequences of words, which are strings.
-        max_length: T at most; words that end beyond it are cut off, the last ones first. Nothing is cut if None.
+        sentences: B sequences of strings, the words.
+        max_length: maximum T. The first word that does not fit, and all words after it, are dropped. By default nothing
+            is dropped.
 
     Returns:
-        The tokenizer's dict, int32 (B, T), with `word_positions` in addition, int32 (B, W): the first piece of each
-        word, and 0 where a row has fewer words than W or a word was cut off.
+        The tokenizer's dict, int32 (B, T), and `word_positions`, int32 (B, W): the position of each word's first piece,
+        or 0 if the row has fewer than W words or the word was dropped.
 
     Raises:
-        ValueError: if there is no sentence, or one is a string.
+        ValueError: if there are no sentences, or one is a string.
     """
     rows, positions = [], []
     for sentence in sentences:

@@ -1,7 +1,7 @@
-"""WordPiece as BERT uses it: normalise, split into words, cut each word into the longest known pieces.
+"""WordPiece as in BERT: normalises a text, splits it into words, and splits each word into the longest known pieces.
 
 The algorithm is that of Google's BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805, `tokenization.py`), in
-the variant of the `tokenizers` library, to whose ids the tests compare ours.
+the variant of the `tokenizers` library. The tests compare our ids with it.
 """
 
 import collections
@@ -16,7 +16,7 @@ from course_lib.text.packing import pack_segments, truncate_longest_first
 from course_lib.text.special_tokens import AddedToken, TokenSplitter, place_tokens
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-MAX_WORD_LENGTH = 100  # characters; a longer word is unknown as a whole
+MAX_WORD_LENGTH = 100  # characters; a longer word becomes a single unknown token
 _CJK = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -30,16 +30,16 @@ _CJK = (
 
 
 class Normalizer(dict):
-    """A table for `str.translate` after which words stand between spaces; a character's entry is made when first met.
+    """A table for `str.translate` that normalises a text and puts spaces between its words.
 
-    Control characters vanish, punctuation marks and Chinese characters become words of their own, and, where asked,
-    case and accents go.
+    Control characters are removed, punctuation marks and Chinese characters become separate words, and case and accents
+    are removed if requested. A character's entry is computed when the character is first met.
 
     Args:
-        lowercase: whether letters become lower case.
-        strip_accents: whether accents go; as `lowercase` says if None.
-        split_chinese: whether each Chinese character is a word.
-        split_punctuation: whether each punctuation mark is a word.
+        lowercase: whether to turn letters into lower case.
+        strip_accents: whether to remove accents. Defaults to `lowercase`.
+        split_chinese: whether each Chinese character becomes a word.
+        split_punctuation: whether each punctuation mark becomes a word.
     """
 
     def __init__(self, lowercase=True, strip_accents=None, split_chinese=True, split_punctuation=True):
@@ -56,7 +56,7 @@ class Normalizer(dict):
     def _entry(self, character):
         category = unicodedata.category(character)
         if category == "Cs":
-            raise ValueError(f"Expected text; got the lone surrogate U+{ord(character):04X}, which stands for nothing.")
+            raise ValueError(f"Expected text; got the lone surrogate U+{ord(character):04X}, which is not a character.")
         if (character.isspace() and category != "Cc") or character in "\t\n\r":
             return " "
         if category in ("Cc", "Cf", "Co") or character == "\ufffd":
@@ -72,7 +72,7 @@ class Normalizer(dict):
         return f" {character} " if word else character
 
     def words(self, text):
-        """The words of a text.
+        """Normalises a text and splits it into words.
 
         Args:
             text: a string.
@@ -81,7 +81,7 @@ class Normalizer(dict):
             A list of strings.
 
         Raises:
-            ValueError: if the text holds a lone surrogate.
+            ValueError: if the text contains a lone surrogate.
         """
         return text.translate(self).split()
 
@@ -92,20 +92,20 @@ def _is_punctuation(character):
 
 
 class WordPieceTokenizer:
-    """Turns texts, or pairs of texts, into token ids as BERT was trained on them: `[CLS] text [SEP]`.
+    """Turns texts, or pairs of texts, into BERT's token ids: `[CLS] text [SEP]`.
 
-    Special tokens that are written in a text, such as "[MASK]", are the special tokens.
+    Where a special token such as "[MASK]" is written in a text, it is read as the special token.
 
     Args:
-        vocabulary: the pieces in the order of their ids; those that continue a word begin with "##".
-        lowercase: whether letters become lower case.
-        strip_accents: whether accents go; as `lowercase` says if None.
-        split_chinese: whether each Chinese character is a word.
-        added_tokens: `course_lib.text.AddedToken`, or strings, which are found in a text before it is cut into words.
-            Those that the vocabulary lacks get the ids after it.
+        vocabulary: the pieces in the order of their ids. Pieces that continue a word begin with "##".
+        lowercase: whether to turn letters into lower case.
+        strip_accents: whether to remove accents. Defaults to `lowercase`.
+        split_chinese: whether each Chinese character becomes a word.
+        added_tokens: `course_lib.text.AddedToken` or strings. They are found in a text before it is split into words.
+            Tokens that are not in the vocabulary get the ids that follow it.
 
     Raises:
-        ValueError: if a special token is missing in the vocabulary, or a piece occurs twice in it.
+        ValueError: if the vocabulary lacks a special token, or has a piece twice.
 
     Example:
         >>> tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "##s"])
@@ -156,7 +156,7 @@ class WordPieceTokenizer:
         return tuple(ids)
 
     def _pieces(self, text):
-        """The ids of a text, without `[CLS]` and `[SEP]`."""
+        """Turns a text into ids, without `[CLS]` and `[SEP]`."""
         ids = []
         for part, token in self._splitter(text):
             if token:
@@ -166,7 +166,7 @@ class WordPieceTokenizer:
         return ids
 
     def tokenize(self, text):
-        """The pieces of a text, without `[CLS]` and `[SEP]`.
+        """Splits a text into pieces, without `[CLS]` and `[SEP]`.
 
         Args:
             text: a string.
@@ -175,31 +175,32 @@ class WordPieceTokenizer:
             A list of strings.
 
         Raises:
-            ValueError: if `text` is no string, or holds a lone surrogate.
+            ValueError: if `text` is not a string, or contains a lone surrogate.
         """
         return [self.vocabulary[piece] for piece in self._pieces(text)]
 
     def encode(self, text, pair=None, max_length=None):
-        """The ids of `[CLS] text [SEP]`, or of `[CLS] text [SEP] pair [SEP]`.
+        """Turns texts into the ids of `[CLS] text [SEP]`, or of `[CLS] text [SEP] pair [SEP]`.
 
         Args:
             text: a string.
             pair: a second string, or None.
-            max_length: at most so many ids; pieces are dropped from the end of the longer text first.
+            max_length: maximum number of ids. Pieces are dropped from the end of the longer text first. By default
+                nothing is dropped.
 
         Returns:
             A list of integers.
 
         Raises:
-            ValueError: if a text is no string or holds a lone surrogate, or `max_length` does not hold the special
-                tokens.
+            ValueError: if a text is not a string or contains a lone surrogate, or `max_length` is too small for the
+                special tokens.
         """
         first, second = self._segments(text, pair, max_length)
         ids = [self.start_token_id, *first, self.end_token_id]
         return ids if pair is None else [*ids, *second, self.end_token_id]
 
     def _segments(self, text, pair, max_length):
-        """The ids of segment 0 and those of segment 1, or None, without special tokens."""
+        """Computes the ids of both segments, without special tokens. The second is None if there is no pair."""
         first = self._pieces(text)
         second = [] if pair is None else self._pieces(pair)
         if max_length is not None:
@@ -210,11 +211,11 @@ class WordPieceTokenizer:
         return first, None if pair is None else second
 
     def decode(self, ids, skip_special_tokens=True):
-        """The text of some ids; what normalisation took away does not come back.
+        """Turns token ids back into text. It does not restore what normalisation has removed.
 
         Args:
-            ids: integers.
-            skip_special_tokens: whether `[CLS]`, `[SEP]` and the like are left out.
+            ids: token ids.
+            skip_special_tokens: whether to leave out `[CLS]`, `[SEP]` and other special tokens.
 
         Returns:
             A string.
@@ -229,20 +230,20 @@ class WordPieceTokenizer:
         return " ".join(kept).replace(" ##", "")
 
     def __call__(self, texts, pairs=None, max_length=None):
-        """Texts as a batch for a model, padded to its longest row.
+        """Turns texts into a batch for a model, padded to the longest row.
 
         Args:
             texts: B strings; a single string is a batch of one.
-            pairs: B more strings, each the second segment of its row, or None.
-            max_length: at most so many tokens a row; longer ones are cut as in `encode`. Nothing is cut by default.
+            pairs: B more strings, the second segment of each row; or None.
+            max_length: maximum number of tokens per row. Longer rows are cut as in `encode`. By default nothing is cut.
 
         Returns:
             A dict of int32 arrays (B, T): `token_ids`, `segment_ids` (0 for the first text, 1 for the second) and
             `padding_mask` (1 = a token, 0 = padding).
 
         Raises:
-            ValueError: if there is no text, a text is no string, there are more or fewer pairs than texts, or
-                `max_length` does not hold the special tokens.
+            ValueError: if there is no text, a text is not a string, the numbers of texts and pairs differ, or
+                `max_length` is too small for the special tokens.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         pairs = [pairs] if isinstance(pairs, str) else pairs
@@ -258,21 +259,21 @@ class WordPieceTokenizer:
     def train(cls, texts, vocabulary_size, lowercase=True, strip_accents=None, split_chinese=True):
         """Learns a vocabulary by merging the most frequent pairs, as `tokenizers.trainers.WordPieceTrainer` does.
 
-        The special tokens have the first ids; then come all characters, as the first of a word and as one that
-        continues a word, and then what the merges made of them, the most frequent first.
+        The special tokens get the first ids. Then come all characters, first as beginnings of words and then as
+        continuations ("##"), and then the merged pieces in the order in which they were learned.
 
         Args:
-            texts: strings, any iterable of them.
-            vocabulary_size: V. There are fewer pieces where every word has become one.
-            lowercase: whether letters become lower case.
-            strip_accents: whether accents go; as `lowercase` says if None.
-            split_chinese: whether each Chinese character is a word.
+            texts: an iterable of strings, or one string.
+            vocabulary_size: V. There are fewer pieces if every word has become a single piece before.
+            lowercase: whether to turn letters into lower case.
+            strip_accents: whether to remove accents. Defaults to `lowercase`.
+            split_chinese: whether each Chinese character becomes a word.
 
         Returns:
             A `WordPieceTokenizer`.
 
         Raises:
-            ValueError: if there is no word in the texts, one is no string, or `vocabulary_size` does not hold the
+            ValueError: if the texts have no words, one is not a string, or `vocabulary_size` is too small for the
                 special tokens and all characters.
         """
         normalizer = Normalizer(lowercase, strip_accents, split_chinese)
@@ -297,26 +298,26 @@ class WordPieceTokenizer:
 
     @classmethod
     def from_preset(cls, preset):
-        """Loads a tokenizer in Hugging Face's layout: from `vocab.txt`, or else from `tokenizer.json`.
+        """Loads a tokenizer in Hugging Face's layout: from `vocab.txt`, from `tokenizer.json`, or from both.
 
         Args:
-            preset: a name in `data/weights/` or `data/registry.toml`, such as "all-MiniLM-L6-v2", the path of a folder,
+            preset: a name in `data/weights/` or `data/registry.toml`, such as "all-MiniLM-L6-v2"; the path of a folder;
                 or "hf://owner/model" for a repository of the Hugging Face hub.
 
         Returns:
             A `WordPieceTokenizer`.
 
         Raises:
-            ValueError: if there is no such preset, or it describes another kind of tokenizer.
-            OSError: if the preset must be downloaded and no source is in reach.
+            ValueError: if there is no such preset, or it describes a different kind of tokenizer.
+            OSError: if the preset must be downloaded and no source can be reached.
         """
         return cls(**tokenizers.read_word_piece(resolve_preset(preset)))
 
     def save(self, folder):
-        """Writes `vocab.txt` and `tokenizer_config.json`, as Hugging Face lays them out.
+        """Writes `vocab.txt` and `tokenizer_config.json`, in Hugging Face's layout.
 
         Args:
-            folder: path of the folder. It is made if need be.
+            folder: path of the folder. It is created if it does not exist.
         """
         names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
         settings = {

@@ -1,1 +1,1 @@
-"""Checkpoints in the layout of the Hugging Face hub: one module per family of models, classifiers, and tokenizers."""
+"""Checkpoints in the Hugging Face layout: one module for each family of models, one for heads, one for tokenizers."""

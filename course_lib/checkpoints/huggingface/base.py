@@ -1,4 +1,4 @@
-"""What all families of models share in the layout of the Hugging Face hub: `config.json` and `model.safetensors`."""
+"""Base class of the formats in the Hugging Face layout: `config.json` and `model.safetensors`."""
 
 import re
 
@@ -6,16 +6,16 @@ from course_lib.checkpoints.files import read_json, read_tensors
 from course_lib.checkpoints.format import Format, Tensor, check_model_type
 from course_lib.checkpoints.huggingface import heads
 
-FIXED = {  # the only values that our models compute
+FIXED = {  # the only values that our models support
     "is_encoder_decoder": False,
     "add_cross_attention": False,
     "chunk_size_feed_forward": 0,
     "pruned_heads": {},
     "cross_attention_hidden_size": None,
     "quantization_config": None,
-    "auto_map": None,  # names code of the folder's own that computes something else
+    "auto_map": None,  # names custom code in the folder, which may compute something else
 }
-ACTIVATIONS = {  # the name there → the name here
+ACTIVATIONS = {  # name in transformers → our name
     "gelu": "gelu",
     "gelu_python": "gelu",
     "gelu_new": "gelu_approximate",
@@ -34,27 +34,27 @@ ACTIVATIONS = {  # the name there → the name here
 
 
 class HuggingFaceFormat(Format):
-    """One family of models on the Hugging Face hub.
+    """The format of one family of models in `transformers`.
 
-    A subclass sets the attributes below and overrides `tensors`. Where the family needs it, it also overrides
+    A subclass sets the attributes below and overrides `tensors`. If the family needs it, it also overrides
     `architecture`, `family_defaults`, `fields_from_tensors`, `head_config`, `new_name`, `skip_on_save` or
     `tied_weights`.
 
     Attributes:
-        model_type: what its configs call the family.
-        family: what the names of its classes begin with there, such as "Bert".
-        prefix: what the names of the backbone's tensors begin with in the file of a model with a head.
-        buffers: regular expression of the names of tensors that are no weights, such as masks. They are not read.
+        model_type: name of the family in its configs.
+        family: prefix of its class names in `transformers`, such as "Bert".
+        prefix: prefix of the backbone's tensor names in the file of a model with a head.
+        buffers: regular expression for the names of tensors that are not weights, such as masks. They are not read.
         config_table: a `ConfigTable`.
     """
 
     family = prefix = buffers = config_table = None
 
     def tensors(self, fields):
-        """Lists the tensors of the family, those of all heads included.
+        """Lists the tensors of the family, including those of all heads.
 
         Args:
-            fields: of our config.
+            fields: fields of our config.
 
         Returns:
             An iterable of `Tensor`.
@@ -62,16 +62,16 @@ class HuggingFaceFormat(Format):
         raise NotImplementedError
 
     def architecture(self, model):
-        """Finds the class there that computes what a model computes.
+        """Finds the class in `transformers` that computes the same as a model.
 
         Args:
-            model: a backbone or a task.
+            model: a backbone or a task model.
 
         Returns:
-            Its name, a string.
+            The name of the class, a string.
 
         Raises:
-            ValueError: if no class there computes it.
+            ValueError: if `transformers` has no such class.
         """
         return heads.architecture(self.family, model) if heads.is_classifier(model) else f"{self.family}Model"
 
@@ -79,7 +79,7 @@ class HuggingFaceFormat(Format):
         """Finds the fields of our config that have the same value in every model of the family.
 
         Args:
-            fields: of our config.
+            fields: fields of our config.
 
         Returns:
             A dict.
@@ -90,7 +90,7 @@ class HuggingFaceFormat(Format):
         """Makes the entries of the config that describe the head.
 
         Args:
-            model: a backbone or a task.
+            model: a backbone or a task model.
 
         Returns:
             A dict.
@@ -98,10 +98,10 @@ class HuggingFaceFormat(Format):
         return heads.head_config(model) if heads.is_classifier(model) else {}
 
     def new_name(self, name):
-        """Translates the name of a tensor in an old file into the name of today.
+        """Translates a tensor's name in old files into its present name.
 
         Args:
-            name: of a tensor.
+            name: name of a tensor.
 
         Returns:
             A string.
@@ -109,13 +109,13 @@ class HuggingFaceFormat(Format):
         return name
 
     def skip_on_save(self, model):
-        """Names the tensors that the class there has no use for.
+        """Names the tensors that the model's class in `transformers` does not have.
 
         Args:
-            model: a backbone or a task.
+            model: a backbone or a task model.
 
         Returns:
-            A tuple of strings, with which their names begin.
+            A tuple of prefixes of their names.
         """
         return ()
 
@@ -126,10 +126,10 @@ class HuggingFaceFormat(Format):
             folder: path of the folder.
 
         Returns:
-            The fields of our config, a dict, without those that only the tensors tell.
+            The fields of our config, a dict, without those that are only visible in the tensors.
 
         Raises:
-            ValueError: if there is no config, or it is of another model, or an entry cannot be honoured.
+            ValueError: if there is no config, it belongs to a different kind of model, or an entry is not supported.
         """
         path = folder / "config.json"
         config = read_json(path)
@@ -138,17 +138,17 @@ class HuggingFaceFormat(Format):
         return fields | self.family_defaults(fields)
 
     def read_tensors(self, folder, fields):
-        """Reads the tensors of a folder, and gives them the names that they have in a file of a model with a head.
+        """Reads the tensors of a folder, and renames them as in the file of a model with a head.
 
         Args:
             folder: path of the folder.
-            fields: of our config.
+            fields: fields of our config.
 
         Returns:
             A dict of arrays, without buffers.
 
         Raises:
-            ValueError: if a file is missing, broken or pickled, or a tensor is there under two names.
+            ValueError: if a file is missing, broken or pickled, or a tensor occurs under its old and its new name.
         """
         found = read_tensors(folder)
         tensors = {self.new_name(name): array for name, array in found.items()}
@@ -161,11 +161,11 @@ class HuggingFaceFormat(Format):
         return {name: array for name, array in tensors.items() if not re.fullmatch(self.buffers, name)}
 
     def is_of_another_task(self, name, model):
-        """Tells whether a tensor belongs to a head, and the model has no weights but its backbone's.
+        """Tells whether a tensor belongs to a head, and the model only has the weights of a backbone.
 
         Args:
-            name: of a tensor that is in no row.
-            model: a backbone or a task.
+            name: name of a tensor without a row.
+            model: a backbone or a task model.
 
         Returns:
             A boolean.
@@ -177,7 +177,7 @@ class HuggingFaceFormat(Format):
         """Lists the tensors of the family.
 
         Args:
-            fields: of our config.
+            fields: fields of our config.
             model: the model to load or to save.
 
         Returns:
@@ -186,14 +186,14 @@ class HuggingFaceFormat(Format):
         return tuple(self.tensors(fields))
 
     def saved_name(self, name, model):
-        """Finds the name under which a tensor is saved: without the prefix if there is no head.
+        """Finds the name under which a tensor is saved: without the prefix if the model has no head.
 
         Args:
-            name: of a row.
+            name: name of a row.
             model: the model to save.
 
         Returns:
-            A string, or None if the tensor is not to be saved.
+            A string, or None if the tensor is not saved.
         """
         if name.startswith(self.skip_on_save(model)):
             return None
@@ -204,13 +204,13 @@ class HuggingFaceFormat(Format):
 
         Args:
             model: the model to save.
-            fields: of our config.
+            fields: fields of our config.
 
         Returns:
             A dict.
 
         Raises:
-            ValueError: if a field or the head of the model has no counterpart there.
+            ValueError: if `transformers` cannot express the config or the head of the model.
         """
         wrong = [
             f"{name} must be {value!r}, not {fields[name]!r}"
@@ -227,8 +227,8 @@ def linear(name, path, **kwargs):
     """Makes the rows of a linear layer of PyTorch.
 
     Args:
-        name: of the layer there.
-        path: of our dense layer.
+        name: name of the layer in `transformers`.
+        path: path of our dense layer.
         **kwargs: arguments of `Tensor`.
 
     Yields:
@@ -242,8 +242,8 @@ def norm(name, path, **kwargs):
     """Makes the rows of a layer norm.
 
     Args:
-        name: of the layer there.
-        path: of our layer.
+        name: name of the layer in `transformers`.
+        path: path of our layer.
         **kwargs: arguments of `Tensor`.
 
     Yields:

@@ -1,4 +1,4 @@
-"""BERT in the layout of the Hugging Face hub: the encoder, both heads that pre-train it, and classifiers."""
+"""BERT in the Hugging Face layout: the encoder, both pre-training heads, and classifiers."""
 
 from course_lib.checkpoints.config_table import ConfigTable
 from course_lib.checkpoints.format import Tensor
@@ -13,12 +13,12 @@ from course_lib.checkpoints.huggingface.base import (
 
 
 class BertFormat(HuggingFaceFormat):
-    """BERT's tensors and config, as the `BertModel` and the `BertFor…` of `transformers` have them."""
+    """BERT's tensors and config, as in the classes `BertModel` and `BertFor…` of `transformers`."""
 
     model_type = "bert"
     family = "Bert"
     prefix = "bert."
-    buffers = r"bert\.embeddings\.position_ids"  # 0, 1, 2, …, in old versions
+    buffers = r"bert\.embeddings\.position_ids"  # 0, 1, 2, …, saved by old versions
     config_table = ConfigTable(
         fields={
             "vocab_size": ("vocabulary_size", 30522),
@@ -45,10 +45,10 @@ class BertFormat(HuggingFaceFormat):
     )
 
     def tensors(self, fields):
-        """Lists the tensors of the encoder, of both heads that pre-train it, and of a classifier.
+        """Lists the tensors of the encoder, of both pre-training heads, and of a classifier.
 
         Args:
-            fields: of a `BertConfig`.
+            fields: fields of a `BertConfig`.
 
         Yields:
             `Tensor`.
@@ -79,37 +79,37 @@ class BertFormat(HuggingFaceFormat):
         yield from linear("classifier", "classifier", **head)
 
     def tied_weights(self, fields):
-        """Lists the copies of the token embeddings and of the bias in the MLM head.
+        """Lists the copies of the token embeddings and of the bias that files may have in the MLM head.
 
         Args:
-            fields: of a `BertConfig`.
+            fields: fields of a `BertConfig`.
 
         Returns:
-            A dict, as `Format.tied_weights` returns it.
+            A dict, as in `Format.tied_weights`.
         """
         if not fields["tie_embeddings"]:
-            return {"cls.predictions.bias": None}  # transformers then adds the bias of the decoder alone
+            return {"cls.predictions.bias": None}  # transformers then only adds the decoder's bias
         return {
             "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
             "cls.predictions.decoder.bias": "cls.predictions.bias",
         }
 
     def fields_from_tensors(self, names):
-        """Finds whether there is a pooler.
+        """Tells whether the model has a pooler.
 
         Args:
-            names: of the tensors of a folder.
+            names: names of the tensors in a folder.
 
         Returns:
-            A dict with `pooler`.
+            A dict with `pooler`, a boolean.
         """
         return {"pooler": any(name.startswith("bert.pooler.") for name in names)}
 
     def new_name(self, name):
-        """Translates the names that layer norms had at first.
+        """Translates the names that layer norms have in the oldest files.
 
         Args:
-            name: of a tensor.
+            name: name of a tensor.
 
         Returns:
             A string.
@@ -117,29 +117,29 @@ class BertFormat(HuggingFaceFormat):
         return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
     def architecture(self, model):
-        """Finds the class there that computes what a model computes.
+        """Finds the class in `transformers` that computes the same as a model.
 
         Args:
-            model: a `Bert` or a task on it.
+            model: a `Bert` or a task model on it.
 
         Returns:
-            Its name, a string.
+            The name of the class, a string.
 
         Raises:
-            ValueError: if no class there computes it.
+            ValueError: if `transformers` has no such class.
         """
         if hasattr(model, "masked_lm"):
             return "BertForPreTraining" if model.backbone.config.pooler else "BertForMaskedLM"
         return super().architecture(model)
 
     def skip_on_save(self, model):
-        """Names the pooler if the class there has none: a classifier of tokens.
+        """Names the pooler if the model is a token classifier, whose class in `transformers` has none.
 
         Args:
-            model: a `Bert` or a task on it.
+            model: a `Bert` or a task model on it.
 
         Returns:
-            A tuple of strings.
+            A tuple of prefixes of tensor names.
         """
         return ("bert.pooler.",) if heads.is_classifier(model) and model.names_argument == "labels" else ()
 

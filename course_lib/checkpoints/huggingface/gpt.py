@@ -1,4 +1,4 @@
-"""GPT-2 and the first GPT in the layout of the Hugging Face hub, where OpenAI's weights are published."""
+"""GPT-2 and the first GPT in the Hugging Face layout. OpenAI's weights are published on its hub."""
 
 from course_lib.checkpoints.config_table import ConfigTable
 from course_lib.checkpoints.format import Tensor
@@ -19,12 +19,12 @@ _ALIASES = {
 
 
 class GPT2Format(HuggingFaceFormat):
-    """GPT-2's tensors and config, as the `GPT2…` of `transformers` have them."""
+    """GPT-2's tensors and config, as in the classes `GPT2…` of `transformers`."""
 
     model_type = "gpt2"
     family = "GPT2"
     prefix = "transformer."
-    buffers = r"transformer\.h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, in old versions
+    buffers = r"transformer\.h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, saved by old versions
     config_table = ConfigTable(
         fields={
             "vocab_size": ("vocabulary_size", 50257),
@@ -41,7 +41,7 @@ class GPT2Format(HuggingFaceFormat):
             "scale_attn_weights": ("scale_attention", True),
             "scale_attn_by_inverse_layer_idx": ("scale_attention_by_layer", False),
             "initializer_range": ("initializer_range", 0.02),
-            "bos_token_id": ("end_token_id", 50256),  # one token begins and ends a text; it is read from the second
+            "bos_token_id": ("end_token_id", 50256),  # the same token begins and ends a text; eos_token_id decides
             "eos_token_id": ("end_token_id", 50256),
         },
         values={"activation": ACTIVATIONS},
@@ -52,10 +52,10 @@ class GPT2Format(HuggingFaceFormat):
     position_embedding = "transformer.wpe.weight"
 
     def tensors(self, fields):
-        """Lists the tensors of the decoder and of a classifier. A language model's head is the token embeddings.
+        """Lists the tensors of the decoder and of a classifier. A language model's head reuses the token embeddings.
 
         Args:
-            fields: of a `GPT2Config`.
+            fields: fields of a `GPT2Config`.
 
         Yields:
             `Tensor`.
@@ -75,7 +75,7 @@ class GPT2Format(HuggingFaceFormat):
         yield Tensor("score.weight", "classifier.kernel", transposed=True, in_backbone=False)
 
     def last_norm(self):
-        """Lists the tensors of the norm behind the last block.
+        """Lists the tensors of the norm after the last block.
 
         Returns:
             An iterable of `Tensor`.
@@ -83,13 +83,13 @@ class GPT2Format(HuggingFaceFormat):
         return norm("transformer.ln_f", "decoder.norm")
 
     def tied_weights(self, fields):
-        """Lists the copy of the token embeddings in the head of the language model.
+        """Lists the copy of the token embeddings that files may have in the language model's head.
 
         Args:
-            fields: of a `GPT2Config`.
+            fields: fields of a `GPT2Config`.
 
         Returns:
-            A dict, as `Format.tied_weights` returns it.
+            A dict, as in `Format.tied_weights`.
         """
         return {"lm_head.weight": self.token_embedding}
 
@@ -100,10 +100,10 @@ class GPT2Format(HuggingFaceFormat):
             folder: path of the folder.
 
         Returns:
-            The fields of our config, a dict. The end token is -1 if the file says that there is none.
+            The fields of our config, a dict. The end token is -1 if the file gives it as null.
 
         Raises:
-            ValueError: if there is no config, or it is of another model, or an entry cannot be honoured.
+            ValueError: if there is no config, it belongs to a different kind of model, or an entry is not supported.
         """
         fields = super().read_fields(folder)
         return fields | ({"end_token_id": -1} if fields["end_token_id"] is None else {})
@@ -112,29 +112,29 @@ class GPT2Format(HuggingFaceFormat):
         """Makes the content of `config.json`.
 
         Args:
-            model: a `GPT2` or a task on it.
-            fields: of our config.
+            model: a `GPT2` or a task model on it.
+            fields: fields of our config.
 
         Returns:
             A dict.
 
         Raises:
-            ValueError: if a field or the head of the model has no counterpart there.
+            ValueError: if `transformers` cannot express the config or the head of the model.
         """
         none = {"bos_token_id": None, "eos_token_id": None} if fields["end_token_id"] < 0 else {}
         return super().config_of(model, fields) | none
 
     def architecture(self, model):
-        """Finds the class there that computes what a model computes.
+        """Finds the class in `transformers` that computes the same as a model.
 
         Args:
-            model: a `GPT2` or a task on it.
+            model: a `GPT2` or a task model on it.
 
         Returns:
-            Its name, a string.
+            The name of the class, a string.
 
         Raises:
-            ValueError: if no class there computes it.
+            ValueError: if `transformers` has no such class.
         """
         is_lm = hasattr(model, "backbone") and not heads.is_classifier(model)
         return f"{self.family}LMHeadModel" if is_lm else super().architecture(model)
@@ -142,10 +142,10 @@ class GPT2Format(HuggingFaceFormat):
     def head_config(self, model):
         """Makes the entries of the config that describe the head.
 
-        There, the last token of a text is the last that is not the padding token, so the config must name it.
+        A classifier in `transformers` reads the last token that is not the padding token, so the config must name it.
 
         Args:
-            model: a `GPT2` or a task on it.
+            model: a `GPT2` or a task model on it.
 
         Returns:
             A dict.
@@ -158,11 +158,11 @@ class GPT2Format(HuggingFaceFormat):
 
 
 class OpenAIGPTFormat(GPT2Format):
-    """The first GPT's tensors and config, as the `OpenAIGPT…` of `transformers` have them."""
+    """The first GPT's tensors and config, as in the classes `OpenAIGPT…` of `transformers`."""
 
     model_type = "openai-gpt"
     family = "OpenAIGPT"
-    buffers = r"transformer\.(h\.\d+\.attn\.bias|position_ids)"  # the causal mask, and 0, 1, 2, …, in old versions
+    buffers = r"transformer\.(h\.\d+\.attn\.bias|position_ids)"  # causal mask and 0, 1, 2, …, saved by old versions
     config_table = ConfigTable(
         fields={
             "vocab_size": ("vocabulary_size", 40478),
@@ -177,7 +177,7 @@ class OpenAIGPTFormat(GPT2Format):
             "layer_norm_epsilon": ("layer_norm_epsilon", 1e-5),
             "initializer_range": ("initializer_range", 0.02),
         },
-        # What is called GELU here is the approximation, as in GPT-2, whose configs call it by another name.
+        # "gelu" in these configs is the approximation that GPT-2's configs call "gelu_new".
         values={"activation": {"gelu": "gelu_approximate", "relu": "relu", "silu": "silu", "swish": "silu"}},
         fixed={"tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": None, **FIXED},
         aliases=_ALIASES,
@@ -186,7 +186,7 @@ class OpenAIGPTFormat(GPT2Format):
     position_embedding = "transformer.positions_embed.weight"
 
     def last_norm(self):
-        """Lists nothing: the norms stand after the sublayers, so there is none behind the last block.
+        """Lists nothing: the norms come after the sublayers, so there is no further norm after the last block.
 
         Returns:
             An empty tuple.
@@ -194,10 +194,10 @@ class OpenAIGPTFormat(GPT2Format):
         return ()
 
     def family_defaults(self, fields):
-        """Finds the fields of `OpenAIGPTConfig` that GPT-2 made optional.
+        """Finds the fields that GPT-2 made configurable and that have fixed values in the first GPT.
 
         Args:
-            fields: of our config.
+            fields: fields of our config.
 
         Returns:
             A dict.
@@ -215,5 +215,5 @@ OPENAI_GPT = OpenAIGPTFormat()
 
 
 def _convolution(name, path, part=(0, 1)):
-    yield Tensor(f"{name}.weight", f"{path}.kernel", part=part)  # (in, out), as ours: "Conv1D", of width one
+    yield Tensor(f"{name}.weight", f"{path}.kernel", part=part)  # a "Conv1D" of width 1 has (in, out), as ours
     yield Tensor(f"{name}.bias", f"{path}.bias", part=part)

@@ -1,6 +1,6 @@
-"""Classifiers in the layout of the Hugging Face hub: what their configs say of the head, both ways.
+"""Classifiers in the Hugging Face layout: reads and writes the config entries that describe the head.
 
-The tensors of the heads are rows of each family's format.
+The tensors of the heads are in the format of each family.
 """
 
 import pathlib
@@ -26,7 +26,7 @@ def family(folder, kind):
         "Bert", "GPT2" or "OpenAIGPT", the name of our class.
 
     Raises:
-        ValueError: if the folder holds no classifier of this kind.
+        ValueError: if the folder does not hold a classifier of this kind.
     """
     path = pathlib.Path(folder) / "config.json"
     theirs = (read_json(path).get("architectures") or ["unknown"])[0]
@@ -51,8 +51,8 @@ def arguments(folder, kind):
         A dict with the names under `kind`, `dropout` and, for a classifier of texts, `pooling` and `multi_label`.
 
     Raises:
-        ValueError: if the folder holds no classifier of this kind, the names of the labels are invalid, or the task is
-            regression.
+        ValueError: if the folder does not hold a classifier of this kind, its labels are inconsistent or not numbered
+            from 0, or its problem type is not supported, for example regression.
     """
     found = family(folder, kind)
     path = pathlib.Path(folder) / "config.json"
@@ -71,7 +71,7 @@ def is_classifier(model):
     """Tells whether a model is a `TextClassifier` or a `TokenClassifier`.
 
     Args:
-        model: a backbone or a task.
+        model: a backbone or a task model.
 
     Returns:
         A boolean.
@@ -80,17 +80,17 @@ def is_classifier(model):
 
 
 def architecture(family, model):
-    """Finds the class there that computes what a classifier computes.
+    """Finds the class in `transformers` that computes the same as a classifier.
 
     Args:
         family: "Bert", "GPT2" or "OpenAIGPT".
         model: a `TextClassifier` or a `TokenClassifier`.
 
     Returns:
-        Its name, a string.
+        The name of the class, a string.
 
     Raises:
-        ValueError: if the classifier pools otherwise than that class.
+        ValueError: if the classifier pools in a different way than that class.
     """
     name = family + _CLASSES[model.names_argument]
     if model.names_argument == "classes" and model.pooling != _POOLINGS[family]:
@@ -109,6 +109,9 @@ def head_config(model):
 
     Returns:
         A dict.
+
+    Raises:
+        ValueError: if a classifier with several labels per text has a threshold other than 0.5.
     """
     if model.multi_label and np.any(np.array(model.threshold) != 0.5):
         raise ValueError(
@@ -124,7 +127,7 @@ def head_config(model):
 
 
 def _names(config, path):
-    """The names in the order of their ids, which must be 0, 1, 2, …"""
+    """Reads the names in the order of their ids, which must be 0, 1, 2, …"""
     count = config.get("num_labels", config.get("_num_labels", 2))
     id2label = config.get("id2label", {index: f"LABEL_{index}" for index in range(count)})
     if {*map(str, id2label)} != {*map(str, range(len(id2label)))}:

@@ -1,8 +1,9 @@
-"""Tokenizers in the layout of the Hugging Face hub.
+"""Reads and writes tokenizers in the Hugging Face layout.
 
-A folder may say the same thing in several files, and all of them are read. The vocabulary is in `vocab.txt`, in
-`vocab.json` with `merges.txt`, or in `tokenizer.json`. Settings are in `tokenizer_config.json` and `tokenizer.json`.
-Tokens that were added later are in these two, in `added_tokens.json` and in `special_tokens_map.json`.
+A folder may store the same information in several files. All of them are read and must agree. The vocabulary is in
+`vocab.txt`, in `vocab.json` with `merges.txt`, or in `tokenizer.json`. Settings are in `tokenizer_config.json` and
+`tokenizer.json`. Tokens that were added later are in these two files, in `added_tokens.json` and in
+`special_tokens_map.json`.
 """
 
 import dataclasses
@@ -80,8 +81,8 @@ def read_word_piece(folder):
         The arguments of `course_lib.text.WordPieceTokenizer`, a dict.
 
     Raises:
-        ValueError: if the folder holds neither `vocab.txt` nor `tokenizer.json`, describes a tokenizer that differs in
-            more than those arguments, or two of its files contradict each other.
+        ValueError: if the folder holds neither `vocab.txt` nor `tokenizer.json`, describes a tokenizer that our class
+            cannot reproduce, or two of its files contradict each other.
     """
     folder = pathlib.Path(folder)
     settings = _settings(folder, _SPECIAL_TOKENS)
@@ -92,7 +93,7 @@ def read_word_piece(folder):
     }
     vocabulary, described = None, {}
     if (folder / "vocab.txt").is_file():
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8")  # an empty line has its id, too
+        lines = (folder / "vocab.txt").read_text(encoding="utf-8")  # an empty line also has an id
         vocabulary = lines.removesuffix("\n").split("\n")
     if (folder / "tokenizer.json").is_file() or vocabulary is None:
         described = read_json(folder / "tokenizer.json")
@@ -131,7 +132,7 @@ def read_byte_pair(folder):
 
     Raises:
         ValueError: if the folder holds neither `vocab.json` with `merges.txt` nor `tokenizer.json`, its ids have gaps,
-            or it describes a tokenizer that differs from GPT-2's in more than those arguments.
+            it describes a tokenizer that our class cannot reproduce, or two of its files contradict each other.
     """
     return _read_pairs(pathlib.Path(folder), _BYTE_PAIR_SETTINGS, "GPT-2's byte-level BPE", _BYTE_PAIR)
 
@@ -147,7 +148,7 @@ def read_openai_gpt(folder):
 
     Raises:
         ValueError: if the folder holds neither `vocab.json` with `merges.txt` nor `tokenizer.json`, its ids have gaps,
-            or it describes a tokenizer that differs from GPT's in more than those arguments.
+            it describes a tokenizer that our class cannot reproduce, or two of its files contradict each other.
     """
     return _read_pairs(pathlib.Path(folder), _OPENAI_GPT_SETTINGS, "GPT's BPE on characters", _OPENAI_GPT)
 
@@ -232,7 +233,7 @@ def _one_vocabulary(folder, vocabulary, described):
 
 
 def _template(tokenizer):
-    """What `tokenizer.json` puts around a text A, a list."""
+    """Lists the special tokens that `tokenizer.json` puts around a text "A", in order, with the text."""
     processor = tokenizer.get("post_processor")
     kind = processor and processor.get("type")
     if kind in (None, "ByteLevel"):
@@ -243,8 +244,8 @@ def _template(tokenizer):
 
 
 def _added_tokens(folder, vocabulary, settings, described, own):
-    """The fields of each added token, in the order of their ids, without the usual ones of the kind's own tokens."""
-    found = {}  # content → (id or None, flags), the later the more telling
+    """Collects the fields of all added tokens, except of own tokens whose fields have the usual values."""
+    found = {}  # content → (id or None, flags); later files override earlier ones
     special = [
         token if isinstance(token, dict) else {"content": token}
         for name in ("additional_special_tokens", "extra_special_tokens")
@@ -285,15 +286,15 @@ def _last(index):
 
 
 def write(folder, files, settings, tokens, ids, new):
-    """Writes a tokenizer, and removes the files of another one that would contradict it.
+    """Writes a tokenizer, and removes the files of an older one that could contradict it.
 
     Args:
-        folder: path of the folder. It is made if need be.
-        files: names of files and their contents, the vocabulary, a dict of strings.
-        settings: content of `tokenizer_config.json`, a dict.
-        tokens: `course_lib.text.AddedToken`, all at which texts are cut.
-        ids: their ids, a dict from contents to integers.
-        new: contents of those that the vocabulary lacks.
+        folder: path of the folder. It is created if it does not exist.
+        files: dict from the names of the vocabulary's files to their contents.
+        settings: dict, the content of `tokenizer_config.json`.
+        tokens: all tokens at which texts are split, `course_lib.text.AddedToken`.
+        ids: dict from their contents to their ids.
+        new: contents of the tokens that are not in the vocabulary.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Checks for the chapters' exercises, one module a chapter: an answer is examined property by property."""
+"""Checks for the exercises, one module per chapter. They test an answer property by property."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,12 +8,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Property:
-    """One thing that must hold of an answer.
+    """One property that an answer must have.
 
     Args:
-        claim: what holds, in words.
-        holds: from the answer to whether it does.
-        hint: where to look if it does not.
+        claim: the property in words.
+        holds: function that tells whether an answer has the property.
+        hint: hint to print if it does not.
     """
 
     claim: str
@@ -22,10 +22,10 @@ class Property:
 
 
 class Exercise:
-    """A check to call with an answer. It prints what holds and, at the first property that does not, where to look.
+    """A check to call with an answer. It prints the properties that hold, and a hint at the first one that fails.
 
     Args:
-        *properties: `Property` after `Property`, the most basic first.
+        *properties: several `Property`, the most basic first.
 
     Example:
         >>> double = Exercise(Property("2 becomes 4", lambda answer: answer(2) == 4, "Multiply by 2."))
@@ -39,14 +39,14 @@ class Exercise:
         self.properties = properties
 
     def __call__(self, answer):
-        """Examines an answer.
+        """Checks an answer.
 
         Args:
-            answer: what the exercise asks for, mostly a function. One that raises `NotImplementedError` or returns
-                None counts as not yet written.
+            answer: what the exercise asks for, usually a function. If it is or returns None or `...`, or raises
+                `NotImplementedError`, it counts as not written yet.
 
         Returns:
-            Whether every property holds.
+            True if every property holds, otherwise False.
         """
         for prop in self.properties:
             try:
@@ -54,7 +54,7 @@ class Exercise:
             except (NotImplementedError, _NotWritten):
                 print("Not written yet.")
                 return False
-            except Exception as error:  # whatever a learner's code raises is a finding, not our failure
+            except Exception as error:  # an error in the learner's code is feedback, not a failure of ours
                 holds, raised = False, f" It raised {type(error).__name__}: {error}."
             if not holds:
                 print(f"fails: {prop.claim}.{raised}\nLook here: {prop.hint}")
@@ -69,7 +69,7 @@ class _NotWritten(Exception):
 
 
 def _written(answer):
-    """The answer, with None as its result meaning that it is not written."""
+    """Returns the answer, wrapped so that a result of None or `...` raises `_NotWritten`."""
     if answer is None or answer is Ellipsis:
         raise _NotWritten
     if not callable(answer):
@@ -85,12 +85,12 @@ def _written(answer):
 
 
 def close(actual, expected, tolerance=1e-5):
-    """Whether two arrays have one shape and nearly the same values.
+    """Tells whether two arrays have the same shape and nearly the same values.
 
     Args:
         actual: an array or tensor.
         expected: an array or tensor.
-        tolerance: largest difference allowed, absolute.
+        tolerance: largest absolute difference allowed.
 
     Returns:
         True or False.

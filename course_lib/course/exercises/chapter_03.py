@@ -66,7 +66,7 @@ def _arrays(answer):
 
 
 def _real(answer, which):
-    """The rows of the decoder's ids or of the labels, as far as there must be weight."""
+    """Returns the rows of the decoder's ids or of the labels, without the positions that must have weight 0."""
     return [row[: len(target) + 1].tolist() for row, target in zip(_arrays(answer)[which], _TARGETS, strict=True)]
 
 

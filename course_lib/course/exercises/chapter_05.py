@@ -6,7 +6,7 @@ import numpy as np
 
 from course_lib.course.exercises import Exercise, Property, close
 
-# 1. Masking: a row of ids, the regular ids, the mask token and a generator → the corrupted row, and what was chosen
+# 1. Masking: row of ids, regular ids, mask token, random generator → corrupted row, booleans of the chosen positions
 
 _REGULAR, _MASK_TOKEN = np.arange(10, 60), 4
 _ROW = np.concatenate([[2], np.arange(40) % 7 + 20, [3, 0, 0]])  # [CLS], 40 words, [SEP], [PAD], [PAD]
@@ -19,7 +19,7 @@ def _masked(answer, row=_ROW, seed=0):
 
 
 def _many(answer):
-    """What became of each chosen token of many rows."""
+    """Returns the corrupted and the original ids at the chosen positions of many rows."""
     rows = [_masked(answer, seed=seed) for seed in range(400)]
     return np.concatenate([corrupted[chosen] for corrupted, chosen in rows]), np.concatenate(
         [_ROW[chosen] for _, chosen in rows]
@@ -110,7 +110,7 @@ masking = Exercise(
 )
 
 
-# 2. Pseudo-log-likelihood: a row, what scores rows, the mask token, the special ids → a number
+# 2. Pseudo-log-likelihood: a row, a function that scores rows, the mask token, the special ids → a number
 
 _VOCABULARY, _SPECIAL = 12, (0, 2, 3)
 _TABLE = np.random.default_rng(0).normal(size=(_VOCABULARY, _VOCABULARY))
@@ -119,7 +119,7 @@ _SENTENCE.setflags(write=False)
 
 
 class _Scorer:
-    """Scores a token by all the other ones of its row, and remembers what it was shown."""
+    """Returns log-probabilities that depend on all tokens of a row, and keeps the rows that it was given."""
 
     def __init__(self):
         self.rows = []
@@ -149,7 +149,7 @@ def _scored(answer):
 
 
 def _hidden(answer):
-    """Where each of the rows that were scored showed the mask token."""
+    """Returns, for each scored row, the positions of the mask token."""
     return [tuple(np.flatnonzero(row == _MASK_TOKEN)) for row in _scored(answer)[1]]
 
 
@@ -181,7 +181,7 @@ pseudo_log_likelihood = Exercise(
 )
 
 
-# 3. Perplexity: the log-probabilities of the right tokens and the weights, batch by batch → a number
+# 3. Perplexity: batches of the right tokens' log-probabilities and their weights → a number
 
 _FOURTHS = [(np.full((2, 3), -math.log(4)), np.ones((2, 3)))]
 _PADDED = [(np.log([[0.5, 0.125, 0.9], [0.5, 0.9, 0.9]]), np.array([[1.0, 1, 0], [1, 0, 0]]))]

@@ -7,7 +7,7 @@ import numpy as np
 
 from course_lib.course.exercises import Exercise, Property
 
-# Documents whose sentences tell where they stand: "2.1" is the second sentence of document 2.
+# Documents whose sentences name their own position: "2.1" is the second sentence of document 2.
 _DOCUMENTS = [[f"{document}.{place}" for place in range(length)] for document, length in enumerate((4, 3, 6, 2, 5))]
 _BOUNDARIES = [pair for document in _DOCUMENTS for pair in itertools.pairwise(document)]
 
@@ -21,7 +21,7 @@ def _is_boundary(first, second):
 
 
 def _triples(found):
-    """Whether this is a list of (string, string, 0 or 1)."""
+    """Tells whether this is a list of (string, string, 0 or 1)."""
     return len(found) > 0 and all(
         len(triple) == 3 and isinstance(triple[0], str) and isinstance(triple[1], str) and triple[2] in (0, 1)
         for triple in found
@@ -32,7 +32,7 @@ def _of_label(found, label):
     return [(first, second) for first, second, its in found if its == label]
 
 
-# 1. Pairs without a draw of luck: documents and a seed → (first, second, label), each boundary true once, false once
+# 1. Balanced pairs: documents and a seed → (first, second, label), each boundary in one true and one false pair
 
 
 def _false(answer, seed=0):
@@ -86,7 +86,7 @@ pairs = Exercise(
 )
 
 
-# 2. The seed's loss, put right: logits (n, 2), column 0 for "follows", and labels (n,), 1 for "follows" → the sum
+# 2. The article's loss, corrected: logits (n, 2), column 0 for "follows", and labels (n,), 1 for "follows" → the sum
 
 _rng = np.random.default_rng(0)
 _LOGITS, _Y = _rng.normal(size=(12, 2)), _rng.permutation(np.arange(12) % 2)
@@ -149,7 +149,7 @@ loss = Exercise(
 
 
 def _in_order(triple):
-    """The pair as it stands in the text, by its label."""
+    """Puts a pair into the order of the text, according to its label."""
     first, second, label = triple
     return (second, first) if label else (first, second)
 

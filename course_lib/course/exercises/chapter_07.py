@@ -7,7 +7,7 @@ import numpy as np
 
 from course_lib.course.exercises import Exercise, Property, close
 
-# 1. A schedule with a flat top: steps taken before, peak, warmup, decay, steps → the learning rate of each
+# 1. A schedule with a flat top: steps already taken, peak, warmup, decay, total → the learning rate of each step
 
 _PEAK, _WARMUP, _DECAY, _STEPS = 0.5, 4, 5, 20
 
@@ -50,7 +50,7 @@ flat_top = Exercise(
 )
 
 
-# 2. A save that survives a cut: a path and an iterator over bytes → the number of bytes
+# 2. A save that survives an interruption: a path and an iterator over bytes → the number of bytes
 
 _OLD, _NEW = b"the last file", (b"the ", b"new ", b"one")
 
@@ -60,7 +60,7 @@ class _Cut(Exception):
 
 
 def _saved(answer, chunks):
-    """What is in the file after a save over another file, whether there was a cut, and what was returned."""
+    """Overwrites a file. Returns its content after and during the save, whether it was cut, and the result."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "checkpoint.safetensors")
         path.write_bytes(_OLD)

@@ -16,7 +16,7 @@ _FULL.setflags(write=False)
 
 
 def _sure_of(token_ids):
-    """Logits that leave no doubt about these tokens: (B, T, V)."""
+    """Makes logits (B, T, V) that give these tokens a probability of almost 1."""
     return 30.0 * np.eye(_V)[token_ids]
 
 
@@ -27,7 +27,7 @@ def _loss(answer, logits, token_ids=_IDS, padding_mask=_FULL):
 
 def _names_the_next():
     logits = _sure_of(np.concatenate([_IDS[:, 1:], _IDS[:, :1]], axis=1))
-    logits[:, -1] = _sure_of(5 - _IDS[:, 0])  # whatever it says after the last token
+    logits[:, -1] = _sure_of(5 - _IDS[:, 0])  # arbitrary: no token follows the last one
     return logits
 
 
@@ -38,14 +38,14 @@ _LOGITS.setflags(write=False)
 
 
 def _terms():
-    """What each prediction of the two rows costs: four in the first, and one in the second."""
+    """Computes the losses of the predictions: four in the first row, and one in the second."""
     log = _LOGITS - np.logaddexp.reduce(_LOGITS, axis=-1, keepdims=True)
     first = [-log[0, t, _IDS[0, t + 1]] for t in range(4)]
     return first, [-log[1, 0, _IDS[1, 1]]]
 
 
 def _ignores_padding(answer):
-    """Whether logits after a row's last token, and the ids of its padding, may be anything."""
+    """Tells whether logits after a row's last prediction, and the ids of its padding, have no effect."""
     logits, token_ids = np.array(_LOGITS), _IDS.copy()
     logits[1, 1:] += 5 * np.eye(_V)[2]
     token_ids[1, 2:] = 3
@@ -109,7 +109,7 @@ def _is_a_distribution(answer):
 
 
 def _keeps_the_fewest(answer):
-    """Whether, on random distributions, what stays has p together and would not without its least likely token."""
+    """Tells whether, on random distributions, the kept tokens reach p, and would not without the least likely one."""
     for row in _MANY:
         for p in (0.05, 0.5, 0.9, 0.99):
             kept = row[_cut(answer, row, p) > 0]
@@ -164,7 +164,7 @@ for _array in (_X, _MATRICES, _RUBBISH):
 
 
 def _cache(position):
-    """Keys and values of all before a position, and in the slots from there on what nobody may read."""
+    """Makes keys and values of all tokens before a position. Later slots hold rubbish that must not be read."""
     cache = _RUBBISH.copy()
     for array, matrix in zip(cache, _MATRICES[1:], strict=True):
         array[:, :position] = _X[:, :position] @ matrix
@@ -177,7 +177,7 @@ def _step(answer, position):
 
 
 def _all_at_once():
-    """Causal attention over the whole sequence: (B, S, H)."""
+    """Computes causal attention over the whole sequence, (B, S, H)."""
     query, key, value = (_X @ matrix for matrix in _MATRICES)
     scores = np.where(np.tril(np.ones((_S, _S), bool)), query @ key.swapaxes(1, 2) / math.sqrt(_H), -np.inf)
     powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -198,7 +198,7 @@ def _writes_one_slot(answer):
 
 
 def _alone(answer, keys, values, position):
-    """The output where caches are handed in as they are."""
+    """Returns the answer's output for the given caches."""
     return np.asarray(answer(_X[:, position].copy(), *_MATRICES.copy(), keys.copy(), values.copy(), position)[0])
 
 

@@ -22,7 +22,7 @@ def _loss(kernel, bias, x=_X, classes=_CLASSES):
 
 
 def _slopes(of, at, step=1e-5):
-    """The gradient of a function of one array, by differences."""
+    """Computes the gradient of a function of one array by finite differences."""
     found = np.zeros_like(at)
     for index in np.ndindex(at.shape):
         moved = np.zeros_like(at)
@@ -76,7 +76,7 @@ gradient = Exercise(
 # 2. The temperature: logits (n, C) and classes (n,) → a number
 
 _N = 4000
-_TRUE = 1.5 * np.random.default_rng(11).normal(size=(_N, 3))  # logits that mean what they say of these classes:
+_TRUE = 1.5 * np.random.default_rng(11).normal(size=(_N, 3))  # calibrated logits: the classes are drawn from them
 _NOISE = np.random.default_rng(12).gumbel(size=(_N, 3))
 _DRAWN = np.argmax(_TRUE + _NOISE, axis=1)
 _WORTHLESS = np.random.default_rng(13).permutation(_DRAWN)
@@ -90,7 +90,7 @@ def _fitted(answer, factor=1.0, shift=0.0, classes=_DRAWN):
 
 
 def _cools(answer, logits, classes):
-    """Whether no temperature nearby has a lower loss."""
+    """Tells whether no temperature nearby has a lower loss."""
     found = float(answer(logits.copy(), classes.copy()))
 
     def loss(value):
@@ -133,7 +133,7 @@ temperature = Exercise(
 )
 
 
-# 3. An adapter: kernel (D, E), A (D, R), B (R, E), alpha → the merged kernel, and how many numbers learn
+# 3. An adapter: kernel (D, E), A (D, R), B (R, E), alpha → the merged kernel, and the number of trained parameters
 
 _W, _A, _Bs = _rng.normal(size=(5, 3)), _rng.normal(size=(5, 2)), _rng.normal(size=(2, 3))
 for _array in (_W, _A, _Bs):

@@ -57,7 +57,7 @@ spans = Exercise(
 
 # 2. Alignment: words, the ids of their labels, a function that cuts a word into pieces → pieces, ids, weights
 
-_WORDS, _IDS = ["unseen", "", "is", "seldom"], [3, 2, 1, 4]  # a word of which nothing is left among them
+_WORDS, _IDS = ["unseen", "", "is", "seldom"], [3, 2, 1, 4]  # one word is empty, so it has no pieces
 _PIECES = ["[CLS]", "uns", "##een", "[UNK]", "is", "sel", "##dom", "[SEP]"]
 _FIRST = [1, 3, 4, 5]
 
@@ -113,7 +113,7 @@ align = Exercise(
     ),
 )
 
-# 3. Viterbi's algorithm: scores (W, C), which label may follow which (C, C), which may begin (C,) → W integers
+# 3. Viterbi's algorithm: scores (W, C), allowed transitions (C, C), allowed first labels (C,) → W integers
 
 _rng = np.random.default_rng(11)
 _NAMES = ["O", "B-x", "I-x", "B-y", "I-y", "B-z", "I-z"]
@@ -125,7 +125,7 @@ _LONG = _rng.normal(-10.0, 1.0, (200, 7))
 
 
 def _path(answer, scores, may=_MAY, begins=_MAY[0]):
-    """An answer for as many labels as there are scores of."""
+    """Calls the answer with the rules for the first C labels, where C is the number of columns of the scores."""
     labels = scores.shape[1]
     with np.errstate(all="ignore"):
         return np.asarray(answer(scores.copy(), may[:labels, :labels].copy(), begins[:labels].copy()))
@@ -142,7 +142,7 @@ def _keeps_to_what_may_be(answer):
 
 
 def _table():
-    """Random scores of up to five words and four labels, and random rules that one sequence or more keeps."""
+    """Draws scores of two to five words and four labels, and rules that at least one sequence obeys."""
     words, labels = _rng.integers(2, 6), 4
     may, begins = _rng.random((labels, labels)) < 0.4, _rng.random(labels) < 0.4
     path = _rng.integers(labels, size=words)
@@ -154,7 +154,7 @@ _TABLES = [_table() for _ in range(20)]
 
 
 def _best(scores, may, begins):
-    """The best sequence that may be: each is tried."""
+    """Finds the best valid sequence by trying all of them."""
     words, labels = scores.shape
     paths = np.indices((labels,) * words).reshape(words, -1)
     sums = scores[np.arange(words)[:, None], paths].sum(axis=0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from course_lib.course.exercises import Exercise, Property, close
 
-# 1. Label smoothing: logits (n, V), labels (n,), ε → the loss of each prediction (n,), and the lowest that there can be
+# 1. Label smoothing: logits (n, V), labels (n,), ε → the loss of each prediction (n,), and the lowest possible loss
 
 _LOGITS = np.random.default_rng(12).normal(size=(5, 4))
 _LABELS = np.array([2, 0, 3, 3, 1])
@@ -34,7 +34,7 @@ def _right(logits, labels, smoothing):
 
 
 def _is_reached(answer):
-    """Whether the loss is the lowest where the model says just what is wanted of it, for several V and ε."""
+    """Tells whether a model that predicts the smoothed target exactly has the lowest loss, for several V and ε."""
     for size, smoothing in ((4, 0.1), (7, 0.3), (1000, 0.1)):
         wanted = _wanted(np.array([1]), size, smoothing)
         if not close(_losses(answer, np.log(wanted), np.array([1]), smoothing)[0], _lowest(answer, size, smoothing)):
@@ -167,7 +167,7 @@ def _table(rows):
         return np.log(np.array(rows))
 
 
-# The first beam's second-best continuation is better than anything of the other two.
+# The first beam's second-best continuation is better than any continuation of the other two.
 _ONE_PARENT = _table([[0.4, 0.3, 0.25, 0.05, 0.0], [0.25, 0.25, 0.25, 0.25, 0.0], [0.25, 0.25, 0.25, 0.25, 0.0]])
 # The end token is the likeliest everywhere.
 _ENDING = _table([[0.2, 0.1, 0.1, 0.0, 0.6], [0.1, 0.2, 0.1, 0.0, 0.6], [0.1, 0.1, 0.2, 0.0, 0.6]])
