@@ -234,18 +234,14 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
 
         mask = mask_of_scores(attention_mask, padding_mask, _scores_shape(queries, keys))
         fused = not (return_attention or (training and self.dropout.rate) or _is_float16_on_a_jax_cpu(queries))
-        is_causal = use_causal_mask and fused and mask is None and cache is None  # the kernel then needs no mask
+        # JAX's kernel has a causal mode, which needs no mask. Keras makes a mask for that of TensorFlow.
+        is_causal = keras.backend.backend() == "jax" and use_causal_mask and fused and mask is None and cache is None
         if use_causal_mask and not is_causal:
             lengths = ops.shape(queries)[1], ops.shape(keys)[1]
-            causal = causal_mask(*lengths, 0 if position is None else position)[None, None]  # (1, 1, T, S)
-            mask = combine_masks(mask, causal)
+            causal = causal_mask(*lengths, 0 if position is None else position)
+            mask = combine_masks(mask, ops.expand_dims(causal, (0, 1)))  # (1, 1, T, S)
         if fused:
-            if mask is not None and keras.backend.backend() == "jax":  # cuDNN's kernel needs a row per query
-                mask = ops.logical_and(mask, ops.ones((ops.shape(queries)[1], 1), "bool"))
-            outputs = ops.dot_product_attention(queries, keys, values, mask=mask, scale=self.scale, is_causal=is_causal)
-            if mask is not None:  # where nothing is allowed, the kernel averages all values
-                allowed = ops.any(mask, axis=-1, keepdims=True)  # broadcasts to (B, N, T, 1)
-                outputs = outputs * _swap(ops.cast(allowed, outputs.dtype))
+            outputs = _fused_attention(queries, keys, values, mask, self.scale, is_causal)
         else:
             weights = attention_weights(_swap(queries), _swap(keys), mask, self.scale)  # (B, N, T, S)
             outputs = _swap(ops.matmul(self.dropout(weights, training=training), _swap(values)))  # (B, T, N, H)
@@ -266,6 +262,17 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
             "output_initializer": self.output_initializer and keras.initializers.serialize(self.output_initializer),
             "scale": self.scale,
         }
+
+
+def _fused_attention(queries, keys, values, mask, scale, is_causal):
+    """Attends by the backend's fused kernel: (B, T, N, H)."""
+    if mask is not None and keras.backend.backend() == "jax":  # cuDNN's kernel needs a row per query
+        mask = ops.logical_and(mask, ops.ones((ops.shape(queries)[1], 1), "bool"))
+    outputs = ops.dot_product_attention(queries, keys, values, mask=mask, scale=scale, is_causal=is_causal)
+    if mask is not None:  # where nothing is allowed, the kernel averages all values
+        allowed = ops.any(mask, axis=-1, keepdims=True)  # broadcasts to (B, N, T, 1)
+        outputs = outputs * _swap(ops.cast(allowed, outputs.dtype))
+    return outputs
 
 
 def _write(cache, new, position):

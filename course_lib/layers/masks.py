@@ -23,7 +23,7 @@ def causal_mask(target_length, source_length=None, position=None):
     """
     source_length = target_length if source_length is None else source_length
     position = source_length - target_length if position is None else position
-    return ops.arange(source_length)[None, :] <= ops.arange(target_length)[:, None] + position
+    return ops.arange(source_length)[None, :] <= ops.arange(0, target_length)[:, None] + position
 
 
 def padding_mask(is_token):
@@ -40,7 +40,7 @@ def padding_mask(is_token):
     """
     if len(is_token.shape) != 2:
         raise ValueError(f"Expected a padding mask of shape (B, S); got {tuple(is_token.shape)}.")
-    return ops.cast(is_token, "bool")[:, None, None, :]
+    return ops.expand_dims(ops.cast(is_token, "bool"), (1, 2))
 
 
 def combine_masks(*masks):
@@ -100,7 +100,7 @@ def mask_of_scores(attention_mask, padding_mask, shape):
         raise ValueError(
             f"Expected a padding_mask (B, S) of shape {(shape[0], shape[3])}; got shape {tuple(padding_mask.shape)}."
         )
-    return combine_masks(attention_mask, ops.cast(padding_mask, "bool")[:, None, None, :])
+    return combine_masks(attention_mask, ops.expand_dims(ops.cast(padding_mask, "bool"), (1, 2)))
 
 
 def _broadcasts(axes, expected):

@@ -7,19 +7,19 @@ import keras
 from keras import ops
 
 
-def token_positions(padding_mask, length, position=0):
+def token_positions(padding_mask, length=None, position=0):
     """Numbers the real tokens of each row 0, 1, 2, …, so that padding does not shift any position.
 
     Args:
         padding_mask: (B, S), nonzero where a row has a real token.
-        length: T, the number of positions to return.
+        length: T, the number of positions to return. Defaults to all S.
         position: slot of the first of them, an integer or a scalar tensor.
 
     Returns:
         int32 (B, T). Padding before the first token gets position 0.
     """
     counted = ops.maximum(ops.cumsum(ops.cast(padding_mask, "int32"), axis=1) - 1, 0)  # (B, S)
-    return ops.take(counted, ops.arange(length) + position, axis=1)
+    return counted if length is None else ops.take(counted, ops.arange(length) + position, axis=1)
 
 
 @keras.saving.register_keras_serializable("course_lib")
@@ -129,7 +129,7 @@ class SinePositionEncoding(keras.layers.Layer):
         width = x.shape[-1]
         positions = ops.arange(ops.shape(x)[1]) if positions is None else positions
         frequencies = self.max_wavelength ** (-ops.arange(0, width, 2, dtype="float32") / width)  # (D / 2,)
-        angles = ops.cast(positions, "float32")[..., None] * frequencies  # (T, D / 2) or (B, T, D / 2)
+        angles = ops.expand_dims(ops.cast(positions, "float32"), -1) * frequencies  # (T, D / 2) or (B, T, D / 2)
         pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)  # (..., T, D / 2, 2)
         return x + ops.cast(ops.reshape(pairs, (*ops.shape(angles)[:-1], width)), x.dtype)
 

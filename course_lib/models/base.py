@@ -3,6 +3,7 @@
 Shapes: B batch, T length.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from course_lib.checkpoints.presets import resolve_preset
 from course_lib.layers.quantization import KeepsQuantization
-from course_lib.models.exporting import axes_of, export_onnx_from_jax
+from course_lib.models.exporting import export_by_tensorflow, shapes_for_jax, specs_of, teach_tf2onnx
 from course_lib.validation import check_ids
 
 
@@ -73,8 +74,14 @@ class Pretrained(KeepsQuantization, keras.Model):
             input_shape: ignored, since the config says everything.
         """
         if not self.built:
-            self.build_layers()
+            with self.strategy_scope():
+                self.build_layers()
             self.built = True
+
+    def strategy_scope(self):
+        """Returns the scope of the `tf.distribute.Strategy` in which the model was made, a context manager."""
+        strategy = getattr(self, "distribute_strategy", None)  # TensorFlow's models have one
+        return strategy.scope() if strategy else contextlib.nullcontext()
 
     def summary(self, *args, **kwargs):
         """Prints the layers, as `keras.Model.summary` does, of a model that was never called too.
@@ -99,25 +106,26 @@ class Pretrained(KeepsQuantization, keras.Model):
 
         Args:
             filepath: path of the file, or of the folder for "tf_saved_model".
-            format: "tf_saved_model", "onnx" or "litert". See README for what each needs.
+            format: "tf_saved_model"; "onnx", which needs tf2onnx; or "litert". From JAX, the last two are exported by a
+                process that runs TensorFlow, with the default `input_signature`.
             verbose: whether to print where the model went.
             input_signature: as `keras.Model.export` takes it.
             **kwargs: arguments of that format's exporter.
 
         Raises:
-            ValueError: if the backend cannot export to this format.
+            ImportError: if a package is missing.
+            RuntimeError: if TensorFlow cannot export what JAX computes.
         """
         self.build()
+        backend, names = keras.backend.backend(), getattr(self, "backbone", self).input_names
+        if backend == "tensorflow" and format == "onnx":
+            teach_tf2onnx()
+        if backend != "tensorflow" and format in ("onnx", "litert"):
+            return export_by_tensorflow(self, filepath, format)
         if input_signature is None:
-            names = getattr(self, "backbone", self).input_names
-            specs = {name: keras.InputSpec(shape=(None, None), dtype="int32", name=name) for name in names}
-            if keras.backend.backend() == "jax" and format == "onnx":
-                return export_onnx_from_jax(self, filepath, names, verbose, **kwargs)
-            if keras.backend.backend() == "jax" and format == "tf_saved_model":
-                # Keras would give each input a length of its own, and then the inputs no longer fit together.
-                shapes = [{name: f"({', '.join(axes_of(name))})" for name in names}]
-                kwargs = {"jax2tf_kwargs": {"polymorphic_shapes": shapes}} | kwargs
-            input_signature = [specs]
+            input_signature = [specs_of(names)]
+            if backend == "jax":
+                kwargs = {"jax2tf_kwargs": {"polymorphic_shapes": [shapes_for_jax(names)]}} | kwargs
         super().export(filepath, format, verbose=verbose, input_signature=input_signature, **kwargs)
 
     def __call__(self, inputs, *args, **kwargs):

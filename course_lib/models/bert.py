@@ -173,7 +173,7 @@ class Bert(Backbone):
         """
         token_ids, segment_ids, padding_mask = unpack(inputs, *self.input_names[1:])
         segment_ids = ops.zeros_like(token_ids) if segment_ids is None else segment_ids
-        positions = None if padding_mask is None else token_positions(padding_mask, ops.shape(token_ids)[1])
+        positions = None if padding_mask is None else token_positions(padding_mask)
         x = self.token_embedding(token_ids) + self.segment_embedding(segment_ids)  # (B, T, D)
         x = self.embedding_norm(self.position_embedding(x, positions))
         outputs = self.encoder(

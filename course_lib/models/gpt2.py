@@ -197,7 +197,7 @@ class GPT2(Backbone):
         if padding_mask is None:
             positions = ops.arange(length) + position
         else:
-            positions = token_positions(padding_mask, length, position)
+            positions = token_positions(padding_mask, None if cache is None else length, position)
         x = self.position_embedding(self.token_embedding(token_ids), positions)  # (B, T, D)
         return self.decoder(
             self.dropout(x, training=training),

@@ -49,7 +49,7 @@ def first_token(x, padding_mask):
     """
     if padding_mask is None:
         return x[:, 0]
-    first = ops.argmax(ops.cast(padding_mask, "bool"), axis=1)  # (B,)
+    first = ops.argmax(ops.cast(ops.cast(padding_mask, "bool"), "int32"), axis=1)  # (B,)
     return ops.take_along_axis(x, first[:, None, None], axis=1)[:, 0]
 
 

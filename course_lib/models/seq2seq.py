@@ -202,7 +202,7 @@ class Seq2Seq(Backbone):
             ValueError: if the inputs have unexpected names or shapes.
         """
         token_ids, padding_mask = unpack(inputs, "padding_mask")
-        positions = None if padding_mask is None else token_positions(padding_mask, ops.shape(token_ids)[1])
+        positions = None if padding_mask is None else token_positions(padding_mask)
         return self.encoder(
             self.embed(token_ids, positions, training),
             padding_mask=padding_mask,
@@ -279,7 +279,7 @@ class Seq2SeqLM(Task):
 
     def build_layers(self):
         """Creates every weight."""
-        self.backbone.build((None, None))
+        self.backbone.build(dict.fromkeys(self.backbone.input_names, (None, None)))
 
     def call(self, inputs, training=None):
         """Scores each next token of the targets, given the sources and the tokens before it.

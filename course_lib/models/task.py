@@ -3,7 +3,6 @@
 Shapes: B batch, T length.
 """
 
-import contextlib
 import math
 import random
 
@@ -316,12 +315,8 @@ class Task(Pretrained):
         if not self.trainable_weights:
             raise ValueError("Expected a model with something to learn; every weight is frozen (trainable is False).")
         if not self.optimizer.built:
-            with self._strategy_scope():
+            with self.strategy_scope():
                 self.optimizer.build(self.trainable_variables)  # within `fit`, TensorFlow would trace the step twice
-
-    def _strategy_scope(self):
-        strategy = getattr(self, "distribute_strategy", None)  # TensorFlow's models have one
-        return strategy.scope() if strategy else contextlib.nullcontext()
 
     def get_config(self):
         """Returns the constructor's arguments."""
