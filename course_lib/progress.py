@@ -28,5 +28,5 @@ def progress_bar(total, show="auto", **kwargs):
     from tqdm import tqdm
 
     show = in_terminal() or in_notebook() if show == "auto" else bool(show)
-    file = sys.stderr if in_terminal() else sys.stdout  # a notebook shows standard error in red
+    file = sys.stdout if in_notebook() else sys.stderr  # a notebook shows standard error in red
     return tqdm(total=total, disable=not show, file=file, **kwargs)

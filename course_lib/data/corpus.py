@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import glob
 import hashlib
 import pathlib
 import re
 
 from course_lib.data import reviews
 from course_lib.data.splits import by_hash
+from course_lib.text.corpora import read_text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,20 +54,20 @@ def read(path, held_out=20):
     """Reads your own corpus and holds out part of it. A document that occurs more than once is kept once.
 
     Args:
-        path: path of a text file in UTF-8 with an empty line between documents.
+        path: path of a text file in UTF-8 with an empty line between documents; or of a folder of such files, which are
+            all its `.txt` files, those in folders inside it included; or a pattern such as "texts/*.md".
         held_out: one document in `held_out` is held out, and at least two. They are those with the lowest SHA-256.
 
     Returns:
-        `Documents`, each part in the order of the file.
+        `Documents`, each part in the order of the files by name.
 
     Raises:
-        ValueError: if the file is not UTF-8, or has fewer than four documents.
+        ValueError: if a file is not UTF-8, or there are fewer than four documents.
+        FileNotFoundError: if there is no such file.
     """
-    try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"Expected text in UTF-8; {path} is not, at byte {error.start}.") from error
-    texts = list(dict.fromkeys(part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()))
+    files = _files(path)
+    parts = (part.strip() for file in files for part in re.split(r"\n\s*\n", read_text(file)))
+    texts = list(dict.fromkeys(part for part in parts if part))
     if len(texts) < 4:
         raise ValueError(
             f"Expected at least four documents with an empty line between them, two to train on and two to hold out; "
@@ -73,3 +75,16 @@ def read(path, held_out=20):
         )
     apart = set(by_hash(texts)[: max(2, len(texts) // held_out)])
     return Documents([text for text in texts if text not in apart], [text for text in texts if text in apart])
+
+
+def _files(path):
+    path = pathlib.Path(path)
+    if path.is_dir():
+        found = sorted(path.rglob("*.txt"))
+    else:
+        found = [path] if path.is_file() else sorted(map(pathlib.Path, glob.glob(str(path), recursive=True)))
+    if not found:
+        raise FileNotFoundError(
+            f"Expected a text file, a folder with .txt files, or a pattern such as 'texts/*.md'; nothing is at {path}."
+        )
+    return found

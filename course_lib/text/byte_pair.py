@@ -13,6 +13,7 @@ import itertools
 from course_lib.checkpoints.huggingface import tokenizers
 from course_lib.text.bpe import learn_merges
 from course_lib.text.bpe_tokenizer import BPETokenizer
+from course_lib.text.corpora import training_texts
 from course_lib.text.special_tokens import AddedToken, TokenSplitter
 
 END_TOKEN = "<|endoftext|>"
@@ -132,7 +133,8 @@ class BytePairTokenizer(BPETokenizer):
         follow in the order in which they were learned, and the special token comes last.
 
         Args:
-            texts: an iterable of strings, or one string. "<|endoftext|>" separates a string into several texts.
+            texts: strings, any iterable of them, or one; a `pathlib.Path` stands for the content of a file. A string is
+                cut into several texts at "<|endoftext|>".
             vocabulary_size: V. There are fewer pieces if every word has become a single piece before.
 
         Returns:
@@ -149,7 +151,7 @@ class BytePairTokenizer(BPETokenizer):
             )
         splitter = TokenSplitter([AddedToken(END_TOKEN)])
         words = collections.Counter()
-        for text in [texts] if isinstance(texts, str) else texts:
+        for text in training_texts(texts):
             for part, token in splitter(text):
                 if token is None:
                     words.update(split_words(part))

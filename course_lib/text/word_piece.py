@@ -12,6 +12,7 @@ import unicodedata
 from course_lib.checkpoints.huggingface import tokenizers
 from course_lib.checkpoints.presets import resolve_preset
 from course_lib.text.bpe import learn_merges
+from course_lib.text.corpora import training_texts
 from course_lib.text.packing import pack_segments, truncate_longest_first
 from course_lib.text.special_tokens import AddedToken, TokenSplitter, place_tokens
 
@@ -263,7 +264,7 @@ class WordPieceTokenizer:
         continuations ("##"), and then the merged pieces in the order in which they were learned.
 
         Args:
-            texts: an iterable of strings, or one string.
+            texts: strings, any iterable of them, or one; a `pathlib.Path` stands for the content of a file.
             vocabulary_size: V. There are fewer pieces if every word has become a single piece before.
             lowercase: whether to turn letters into lower case.
             strip_accents: whether to remove accents. Defaults to `lowercase`.
@@ -279,7 +280,7 @@ class WordPieceTokenizer:
         normalizer = Normalizer(lowercase, strip_accents, split_chinese)
         splitter = TokenSplitter([AddedToken(token) for token in SPECIAL_TOKENS])
         words = collections.Counter()
-        for text in [texts] if isinstance(texts, str) else texts:
+        for text in training_texts(texts):
             for part, token in splitter(text):
                 if token is None:
                     words.update(normalizer.words(part))

@@ -9,6 +9,7 @@ import argparse
 import csv
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -52,6 +53,19 @@ class Batches(keras.utils.PyDataset):
         return self.batch_of(self.first + index)
 
 
+def digest_of(recipe, documents):
+    """Computes the SHA-256 of what decides the numbers of a run.
+
+    Args:
+        recipe: a `Recipe`.
+        documents: a `course_lib.data.corpus.Documents`.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256((json.dumps(dataclasses.asdict(recipe)) + documents.sha256).encode()).hexdigest()
+
+
 def prepare(documents, recipe, folder):
     """Makes the tokenizer of a run, or reads it if the run has been started before, and encodes the documents.
 
@@ -67,14 +81,18 @@ def prepare(documents, recipe, folder):
         ValueError: if `encode` cannot use the documents, or `vocabulary_size` is smaller than the alphabet.
     """
     objective = OBJECTIVES[recipe.objective](recipe)
-    if (folder / "tokenizer_config.json").is_file():  # the last file that `save` writes
+    made_for = folder / "tokenizer.sha256"  # the last file that is written, and what it was made for
+    digest = digest_of(recipe, documents)
+    if made_for.is_file() and made_for.read_text() == digest:
         tokenizer = objective.tokenizer_class.from_preset(folder)
     else:
+        made_for.unlink(missing_ok=True)
         if recipe.start:
             tokenizer = objective.tokenizer_class.from_preset(resolve_start(recipe.start))
         else:
             tokenizer = objective.tokenizer_class.train(documents.train, recipe.vocabulary_size)
         tokenizer.save(folder)
+        made_for.write_text(digest)
     return tokenizer, *(objective.encode(part, tokenizer) for part in (documents.train, documents.held_out))
 
 
@@ -107,9 +125,9 @@ def build(recipe, tokenizer, counts=None):
     """
     objective = OBJECTIVES[recipe.objective](recipe)
     keras.utils.set_random_seed(recipe.seed)
-    model = objective.new_model(tokenizer, counts)
-    if recipe.start:
-        model.set_weights(objective.model_class.from_preset(resolve_start(recipe.start)).get_weights())
+    model = (
+        objective.trained_model(resolve_start(recipe.start)) if recipe.start else objective.new_model(tokenizer, counts)
+    )
     schedule = WarmupLinearDecay(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
     optimizer = OPTIMIZERS[recipe.optimizer](schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
     optimizer.build(model.trainable_variables)
@@ -134,7 +152,7 @@ class _Log(keras.callbacks.Callback):
         self.start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        step = (epoch + 1) * self.recipe.steps_per_checkpoint
+        step = min((epoch + 1) * self.recipe.steps_per_checkpoint, self.recipe.steps)
         tokens = step * self.recipe.batch_size * self.recipe.length
         seconds = round(time.perf_counter() - self.start, 1)
         row = {"step": step, "tokens": tokens, "seconds": seconds} | {
@@ -183,7 +201,7 @@ def pretrain(recipe, documents, folder, tensorboard=False):
     """Runs a recipe, or what is left of it.
 
     Args:
-        recipe: a `Recipe`. Its `steps` are a multiple of `steps_per_checkpoint`.
+        recipe: a `Recipe`.
         documents: a `course_lib.data.corpus.Documents`.
         folder: path of the run's folder. It is made if need be, and gets the vocabulary, `checkpoint.safetensors`,
             `log.csv`, and at the end `preset/`, the model in float16.
@@ -197,58 +215,81 @@ def pretrain(recipe, documents, folder, tensorboard=False):
             recipe or corpus.
         OSError: if a checkpoint cannot be written. The last one is unchanged then.
     """
-    if recipe.steps % recipe.steps_per_checkpoint:
-        raise ValueError(
-            f"Expected steps to be a multiple of steps_per_checkpoint; got {recipe.steps} and "
-            f"{recipe.steps_per_checkpoint}."
-        )
+    if tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ImportError("Logs for TensorBoard need a package: pip install tensorboard")
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer, train, held_out = prepare(documents, recipe, folder)
     model = build(recipe, tokenizer, train.counts(tokenizer.vocabulary_size))
-    digest = hashlib.sha256((json.dumps(dataclasses.asdict(recipe)) + documents.sha256).encode()).hexdigest()
+    digest = digest_of(recipe, documents)
     path = folder / "checkpoint.safetensors"
     rows = resumable.restore(path, model, digest) if path.exists() else []
     done = rows[-1]["step"] if rows else 0
-    if done < recipe.steps:
-        callbacks = [_Log(folder, recipe, digest, rows), _Progress(recipe, done)]
-        if tensorboard:
-            callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
+    callbacks = [_Log(folder, recipe, digest, rows), _Progress(recipe, done)] if done < recipe.steps else []
+    if tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
+    validation = Batches(batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps)
+    while done < recipe.steps:  # once, or twice if the last checkpoint comes after fewer steps than the others
+        steps = min(recipe.steps_per_checkpoint, recipe.steps - done)
+        first, more = done // recipe.steps_per_checkpoint, (recipe.steps - done) // steps
         model.fit(
             Batches(batch_maker(train, tokenizer, recipe, recipe.seed), first=done),
-            steps_per_epoch=recipe.steps_per_checkpoint,
-            initial_epoch=done // recipe.steps_per_checkpoint,
-            epochs=recipe.steps // recipe.steps_per_checkpoint,
-            validation_data=Batches(
-                batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps
-            ),
+            steps_per_epoch=steps,
+            initial_epoch=first,
+            epochs=first + more,
+            validation_data=validation,
             callbacks=callbacks,
             shuffle=False,
             verbose=0,
         )
+        done += more * steps
     model.save_to_preset(folder / "preset", dtype="float16")
     return model
 
 
-def main():
-    """Runs the recipe that the command line names."""
+def main(arguments=None):
+    """Runs the recipe that the command line names.
+
+    Args:
+        arguments: strings. Defaults to those of the command line.
+    """
     parser = argparse.ArgumentParser(prog="python -m course_lib.training.pretrain", description=__doc__)
     parser.add_argument("recipe", help=f"one of {', '.join(RECIPES)}, or the path of a TOML file")
-    parser.add_argument("--corpus", help="text file in UTF-8, an empty line between documents; default: IMDb's reviews")
+    parser.add_argument(
+        "--corpus",
+        help="a text file in UTF-8 with an empty line between documents, a folder of such files (*.txt), or a pattern "
+        "such as 'texts/*.md'; default: IMDb's reviews",
+    )
     parser.add_argument("--folder", help="where the run is kept; default: in the cache of data")
     parser.add_argument("--tensorboard", action="store_true", help="log for TensorBoard too")
-    arguments = parser.parse_args()
-    documents = corpus.read(arguments.corpus) if arguments.corpus else corpus.imdb()
+    arguments = parser.parse_args(arguments)
 
-    def run(name, folder):
-        recipe = RECIPES[name] if name in RECIPES else Recipe.read(name)
-        if recipe.start in RECIPES:  # if it has been run on the same corpus, this takes no time
-            run(recipe.start, None)
-        folder = folder or run_folder(pathlib.Path(name).stem)
+    errors = []
+
+    def attempt(function, *args):
+        try:
+            return function(*args)
+        except (ValueError, OSError, ImportError) as error:
+            errors.append(str(error))
+
+    name = arguments.recipe
+    recipe = RECIPES[name] if name in RECIPES else attempt(Recipe.read, name)
+    documents = attempt(corpus.read, arguments.corpus) if arguments.corpus else attempt(corpus.imdb)
+
+    def run(name, recipe, folder):
+        if name in RECIPES and recipe.start in RECIPES:  # if it has been run on the same corpus, this takes no time
+            run(recipe.start, RECIPES[recipe.start], None)
+        folder = pathlib.Path(folder or run_folder(pathlib.Path(name).stem))
         print(f"{name} on {documents}, in {folder}")
-        pretrain(recipe, documents, folder, arguments.tensorboard)
+        model = pretrain(recipe, documents, folder, arguments.tensorboard)
+        preset, class_name = folder / "preset", type(model).__name__
+        print(f"The model is in {preset}. To load it:")
+        print(f"  from course_lib import {class_name}\n  model = {class_name}.from_preset({str(preset)!r})")
 
-    run(arguments.recipe, arguments.folder)
+    if not errors:
+        attempt(run, name, recipe, arguments.folder)
+    if errors:
+        parser.exit(2, "".join(f"{error}\n" for error in errors))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,12 @@ import pathlib
 import tomllib
 
 from course_lib import assets
+from course_lib.checkpoints.files import read_json
+from course_lib.checkpoints.huggingface.bert import BERT
+from course_lib.checkpoints.huggingface.gpt import GPT2
 from course_lib.checkpoints.presets import resolve_preset
+
+_OBJECTIVES = {"bert": ("masked", BERT), "gpt2": ("causal", GPT2)}  # by the model_type of a preset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,24 +29,25 @@ class Recipe:
         length: T, tokens per row, special tokens included.
         batch_size: B, rows per step.
         steps: number of steps.
-        warmup_steps: number of steps until the learning rate is at its peak. From there it falls linearly to 0.
+        warmup_steps: number of steps until the learning rate is at its peak. From there it falls linearly to 0. The
+            default is a tenth of the steps, and at most 300.
         learning_rate: the peak.
         optimizer: "adamw" or "muon", as in `course_lib.training.optimizers`.
         weight_decay: of the optimizer. Norms and biases have none.
         clip: highest norm of all gradients together.
         masking_rate: fraction of the tokens to predict, if `objective` is "masked".
         whole_words: whether the pieces of a word are masked together, if `objective` is "masked".
-        start: preset, or recipe of this module, whose weights and vocabulary the run starts from. Without one, the run
-            makes both.
+        start: preset whose weights and vocabulary the run starts from: a name, a folder or hf://…; or, in a recipe of
+            this module, another one. Without it, the run makes both.
         seed: of weights, batches, masks and dropout.
         dtype: policy of the layers.
         jit_compile: whether XLA compiles the step.
-        steps_per_checkpoint: number of steps from one evaluation and checkpoint to the next.
+        steps_per_checkpoint: number of steps from one evaluation and checkpoint to the next. Defaults to 250, or all.
         evaluation_steps: number of held-out batches in each evaluation.
         objective: "masked" for `course_lib.training.mlm`, a BERT; "causal" for `course_lib.training.clm`, a GPT-2.
 
     Raises:
-        ValueError: if the objective or the optimizer is another.
+        ValueError: if fields have wrong values or do not fit together. It names all of them.
     """
 
     vocabulary_size: int = 8192
@@ -55,7 +61,7 @@ class Recipe:
     length: int = 64
     batch_size: int = 32
     steps: int = 8_000
-    warmup_steps: int = 300
+    warmup_steps: int | None = None
     learning_rate: float = 2e-3
     optimizer: str = "adamw"
     weight_decay: float = 0.01
@@ -66,37 +72,85 @@ class Recipe:
     seed: int = 0
     dtype: str = "float32"
     jit_compile: bool = True
-    steps_per_checkpoint: int = 250
+    steps_per_checkpoint: int | None = None
     evaluation_steps: int = 8
     objective: str = "masked"
 
     def __post_init__(self):
-        if self.objective not in ("masked", "causal"):
-            raise ValueError(f'Expected an objective "masked" or "causal"; got {self.objective!r}.')
-        if self.optimizer not in ("adamw", "muon"):
-            raise ValueError(f'Expected an optimizer "adamw" or "muon"; got {self.optimizer!r}.')
+        if self.warmup_steps is None:
+            object.__setattr__(self, "warmup_steps", min(300, self.steps // 10))
+        if self.steps_per_checkpoint is None:
+            object.__setattr__(self, "steps_per_checkpoint", min(250, self.steps))
+        wrong = [
+            f"{name} has to be {expected}, not {getattr(self, name)!r}"
+            for name, expected, is_right in (
+                ("objective", '"masked" or "causal"', self.objective in ("masked", "causal")),
+                ("optimizer", '"adamw" or "muon"', self.optimizer in ("adamw", "muon")),
+                ("steps", "1 or more", self.steps >= 1),
+                ("warmup_steps", f"at least 0 and below steps, {self.steps}", 0 <= self.warmup_steps < self.steps),
+                ("steps_per_checkpoint", f"from 1 to steps, {self.steps}",
+                 1 <= self.steps_per_checkpoint <= self.steps),
+                ("length", f"from 1 to max_sequence_length, {self.max_sequence_length}",
+                 1 <= self.length <= self.max_sequence_length),
+                ("batch_size", "1 or more", self.batch_size >= 1),
+                ("num_heads", f"a divisor of hidden_dim, {self.hidden_dim}", self.hidden_dim % self.num_heads == 0),
+            )
+            if not is_right
+        ]  # fmt: skip
+        if wrong:
+            raise ValueError(f"Expected a recipe whose fields fit together: {'; '.join(wrong)}.")
 
     @classmethod
     def read(cls, path):
         """Reads a recipe from a TOML file.
 
         Args:
-            path: of the file. It holds the fields that differ from the defaults.
+            path: of the file. It holds the fields that differ from the defaults. With `start`, the objective and the
+                size of the model are those of that preset, rows have its length up to 128, and the default learning
+                rate is 2e-4, since weights that have been trained would lose too much at a higher one.
 
         Returns:
             A `Recipe`.
 
         Raises:
-            ValueError: if the file is no TOML, has a field that recipes do not have, or another objective or
-                optimizer.
+            ValueError: if the file is not TOML or contradicts its `start`, or fields are unknown or wrong.
+            OSError: if there is no such file, or the preset must be downloaded and no source is in reach.
         """
         try:
             fields = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            names = ", ".join(RECIPES)
+            raise FileNotFoundError(
+                f"Expected a recipe: one of {names}, or the path of a TOML file; got {path}."
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"Expected a TOML file in UTF-8; {path} is none: {error}.") from error
-        known = [field.name for field in dataclasses.fields(cls)]
-        if unknown := sorted(set(fields) - set(known)):
-            raise ValueError(f"Expected fields of {known}; {path} has {unknown}.")
+            raise ValueError(f"Expected a TOML file in UTF-8; {path} is not: {error}.") from error
+        known = {field.name: field.type for field in dataclasses.fields(cls)}
+        wrong = [f"there is no field {name}" for name in sorted(fields.keys() - known.keys())]
+        for name in fields.keys() & known.keys():
+            kind = {"int": int, "float": float, "bool": bool}.get(
+                str(getattr(known[name], "__name__", known[name])).split()[0], str
+            )
+            value = fields[name]
+            if isinstance(value, bool) != (kind is bool) or not isinstance(
+                value, (int, float) if kind is float else kind
+            ):
+                wrong.append(f"{name} has to be of type {kind.__name__}, not {value!r}")
+        if wrong:
+            raise ValueError(f"Expected fields of {[*known]} in {path}; {'; '.join(wrong)}.")
+        if "start" in fields:
+            implied = _fields_of_start(fields["start"])
+            wrong = [
+                f"{name} has to be {implied[name]!r}, not {fields[name]!r}"
+                for name in implied.keys() & fields.keys()
+                if fields[name] != implied[name]
+            ]
+            if wrong:
+                raise ValueError(
+                    f"Expected {path} to agree with its start, {fields['start']}; {'; '.join(sorted(wrong))}."
+                )
+            defaults = {"length": min(128, implied["max_sequence_length"]), "learning_rate": 2e-4}
+            fields = defaults | implied | fields
         return cls(**fields)
 
     @property
@@ -176,3 +230,16 @@ def resolve_start(name):
     if not folder.is_dir():
         raise ValueError(f"Expected the recipe {name} to be run first: {folder} is not there.")
     return folder
+
+
+def _fields_of_start(start):
+    """The fields of a recipe that the preset decides from which it starts."""
+    folder = resolve_start(start)
+    model_type = read_json(folder / "config.json").get("model_type")
+    if model_type not in _OBJECTIVES:
+        raise ValueError(f"Expected a BERT or a GPT-2 to start from; {folder} holds a model of type {model_type!r}.")
+    objective, checkpoint_format = _OBJECTIVES[model_type]
+    config = checkpoint_format.read_fields(folder)
+    names = ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "max_sequence_length")
+    intermediate_dim = config["intermediate_dim"] or 4 * config["hidden_dim"]
+    return {"objective": objective, "intermediate_dim": intermediate_dim} | {name: config[name] for name in names}

@@ -229,11 +229,15 @@ def test_a_recipe_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"layers = 6", r"has \['layers'\]"),
+        (b"layers = 6", "no field layers"),
         (b"num_layers", "TOML"),
         (b"# \xff", "TOML file in UTF-8"),
-        (b"objective = 'denoising'", 'objective "masked" or "causal"'),
-        (b"optimizer = 'sgd'", 'optimizer "adamw" or "muon"'),
+        (b"objective = 'denoising'", 'objective has to be "masked" or "causal"'),
+        (b"steps = 100\nwarmup_steps = 100\nlength = 300", "warmup_steps.*100.*length.*128.*300"),
+        (b"steps = '40'\nwhole_words = 1\nlearning_rate = true", "(steps|whole_words|learning_rate).*type.*type.*type"),
+        (b"start = 'gpt-mini'\nnum_layers = 3\nobjective = 'masked'", "gpt-mini.*num_layers.*4.*3.*objective.*causal"),
+        (b"start = 'seq2seq-mini'", "course-seq2seq"),
+        (b"optimizer = 'sgd'", 'optimizer has to be "adamw" or "muon"'),
     ],
 )
 def test_a_recipe_that_cannot_be_read(tmp_path, content, message):
@@ -244,8 +248,69 @@ def test_a_recipe_that_cannot_be_read(tmp_path, content, message):
 
 @pytest.mark.one_backend
 def test_steps_that_end_between_checkpoints(documents, tmp_path):
-    with pytest.raises(ValueError, match="multiple of steps_per_checkpoint"):
-        pretrain(dataclasses.replace(TINY, steps=13), documents, tmp_path)
+    recipe = dataclasses.replace(TINY, steps=5)
+    pretrain(recipe, documents, tmp_path)
+    assert [row["step"] for row in read_log(tmp_path)] == ["3", "5"]
+    before = load_file(tmp_path / "preset" / "model.safetensors")
+    pretrain(recipe, documents, tmp_path)  # it was done
+    assert all(
+        np.array_equal(array, before[name])
+        for name, array in load_file(tmp_path / "preset" / "model.safetensors").items()
+    )
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", ["bert-mini", "gpt-mini"])
+def test_a_recipe_of_three_lines_carries_on_a_shipped_model(name, tmp_path, capsys, monkeypatch):
+    (tmp_path / "texts").mkdir()
+    for number, part in enumerate(TEXT.split("\n\n")):
+        (tmp_path / "texts" / f"{number}.txt").write_text(part)
+    (tmp_path / "mine.toml").write_text(f"start = '{name}'\nsteps = 2\njit_compile = false\n")
+    recipe = Recipe.read(tmp_path / "mine.toml")
+    assert (recipe.objective, recipe.warmup_steps) == ("causal" if name == "gpt-mini" else "masked", 0)
+    monkeypatch.setattr("course_lib.training.pretrain.RECIPES", {})  # no recipe of ours is run
+    main([str(tmp_path / "mine.toml"), "--corpus", str(tmp_path / "texts"), "--folder", str(tmp_path / "run")])
+    printed = capsys.readouterr().out
+    code = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
+    loaded = {}
+    exec("\n".join(code), loaded)
+    ours, start = loaded["model"], type(loaded["model"]).from_preset(name)
+    assert ours.tokenizer.vocabulary == start.tokenizer.vocabulary and ours.config == start.config
+    changes = [np.abs(new - old).max() for new, old in zip(ours.get_weights(), start.get_weights(), strict=True)]
+    assert 0 < max(changes) < 0.01, "two steps from the shipped weights"
+
+
+@pytest.mark.one_backend
+def test_a_vocabulary_is_used_again_only_for_the_same_recipe_and_corpus(documents, tmp_path):
+    def vocabulary(recipe, documents):
+        return prepare(documents, recipe, tmp_path)[0].vocabulary
+
+    first = vocabulary(TINY, documents)
+    assert vocabulary(dataclasses.replace(TINY, vocabulary_size=50), documents) != first
+    foxes = [[text.replace("dog", "fox") for text in part] for part in (documents.train, documents.held_out)]
+    assert vocabulary(TINY, corpus.Documents(*foxes)) != first
+    assert vocabulary(TINY, documents) == first
+
+
+@pytest.mark.one_backend
+def test_what_is_wrong_with_a_command_is_said_at_once_and_without_a_traceback(tmp_path, capsys):
+    (tmp_path / "mine.toml").write_text("layers = 3")
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path / "mine.toml"), "--corpus", str(tmp_path / "nothing.txt"), "--folder", str(tmp_path)])
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2 and "no field layers" in message and "nothing.txt" in message
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "none.toml"), "--corpus", str(tmp_path / "mine.toml")])
+    message = capsys.readouterr().err
+    assert "gpt-mini" in message and "none.toml" in message and "four documents" in message
+
+
+@pytest.mark.one_backend
+def test_logs_for_tensorboard_need_its_package(documents, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        pretrain(TINY, documents, tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.one_backend
@@ -256,7 +321,7 @@ def test_a_vocabulary_smaller_than_the_alphabet(recipe, documents, tmp_path):
 
 
 @pytest.mark.one_backend
-def test_a_recipe_that_starts_from_another_runs_that_first(documents, tmp_path, monkeypatch):
+def test_a_recipe_that_starts_from_another_runs_that_first(documents, tmp_path, monkeypatch, capsys):
     (tmp_path / "corpus.txt").write_text(TEXT)
     second = dataclasses.replace(TINY, start="first", steps=6, seed=1)
     monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path)
@@ -274,8 +339,9 @@ def test_a_recipe_that_starts_from_another_runs_that_first(documents, tmp_path, 
     assert (run_folder("first") / "vocab.txt").read_text() == (run_folder("second") / "vocab.txt").read_text()
     (tmp_path / "corpus.txt").write_text(TEXT.replace("dog", "fox"))
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--folder", str(tmp_path / "other")])
-    with pytest.raises(ValueError, match="of this recipe and corpus"):  # the first was of another
+    with pytest.raises(SystemExit):  # the first was of another
         main()
+    assert "of this recipe and corpus" in capsys.readouterr().err
 
 
 @pytest.mark.one_backend
