@@ -97,5 +97,5 @@ $(VENV)/data: $(VENV)/ready data/registry.toml
 # PyTorch comes through pip, which heeds the user's own configuration of it: to get the build for a CPU (0.2 GB), name
 # PyTorch's index for it there; otherwise Linux gets the one for CUDA (3 GB).
 $(VENV)/parity: $(VENV)/ready
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[parity]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[parity,onnx]'
 	@touch $@

@@ -108,7 +108,7 @@ class LayerChecks:
             assert not np.array_equal(to_numpy(part.lora_kernel_b), low_rank), part.path
 
     @pytest.mark.one_backend
-    def test_quantised_to_int8(self):
+    def test_quantised_to_int8_saved_and_loaded_again(self, tmp_path):
         layer, model = self.build()
         expected = model(self.inputs)
         gc.freeze()  # Keras collects garbage once for each layer, and there is much to look at
@@ -119,6 +119,9 @@ class LayerChecks:
         for low, high in pairs(model(self.inputs), expected):
             low, high = to_numpy(low), to_numpy(high)
             assert np.sqrt(np.mean((low - high) ** 2)) < 0.03 * np.abs(high).max()
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        same(compiled(loaded)(self.inputs), compiled(model)(self.inputs), tolerance=0)
 
 
 class MaskOf(keras.layers.Layer):

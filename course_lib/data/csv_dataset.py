@@ -1,6 +1,8 @@
 """Reads your own labelled texts from a CSV file, and holds some of them out."""
 
 import csv
+import hashlib
+import numbers
 import pathlib
 
 from course_lib.data.splits import by_hash
@@ -51,9 +53,11 @@ def read_csv(path, text="text", label="label", delimiter=","):
 def train_test_split(texts, labels, fraction=0.2):
     """Splits labelled texts in two, by the SHA-256 of the text. Equal texts always end up in the same part.
 
+    Each class gives the same fraction of its texts (a stratified split), as far as single labels tell classes apart.
+
     Args:
-        texts: n strings.
-        labels: n labels.
+        texts: n strings, or n lists of words.
+        labels: n labels. Only names and numbers are classes; lists of them are not.
         fraction: fraction of the distinct texts that is held out, in (0, 1).
 
     Returns:
@@ -67,15 +71,27 @@ def train_test_split(texts, labels, fraction=0.2):
         raise ValueError(f"Expected a fraction between 0 and 1; got {fraction}.")
     if len(texts) != len(labels):
         raise ValueError(f"Expected a label for each of {len(texts)} texts; got {len(labels)}.")
-    order = by_hash(set(texts))
-    held_out = set(order[: round(fraction * len(order))])
-    if not held_out or len(held_out) == len(order):
+    keys = [text if isinstance(text, str) else "\0".join(text) for text in texts]
+    class_of = {}  # of each distinct text, the label that it has first
+    for key, label in zip(keys, labels, strict=True):
+        class_of.setdefault(key, label if isinstance(label, str | numbers.Number) else None)
+    place = {}  # of each text within its class, from 0 to 1; a class of few texts takes part by chance
+    for name in dict.fromkeys(class_of.values()):
+        order = by_hash([key for key in class_of if class_of[key] == name])
+        place |= {key: (rank + _uniform(key)) / len(order) for rank, key in enumerate(order)}
+    held_out = set(sorted(place, key=place.get)[: round(fraction * len(place))])
+    if not held_out or len(held_out) == len(class_of):
         raise ValueError(
-            f"Expected texts for both parts; got {len(order)} different ones, and a fraction of {fraction}."
+            f"Expected texts for both parts; got {len(class_of)} different ones, and a fraction of {fraction}."
         )
     parts = ([], []), ([], [])
-    for each, label in zip(texts, labels, strict=True):
-        part = parts[each in held_out]
-        part[0].append(each)
+    for key, text, label in zip(keys, texts, labels, strict=True):
+        part = parts[key in held_out]
+        part[0].append(text)
         part[1].append(label)
     return parts
+
+
+def _uniform(text):
+    """A number between 0 and 1 that depends on a text, and not on its rank in `by_hash`."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[8:16]) / 2**64

@@ -171,8 +171,10 @@ class Backbone(Pretrained):
         """Returns the shapes of the outputs, for `summary`.
 
         Args:
-            input_shape: (B, T).
+            input_shape: (B, T), or a dict of such shapes by the names of the inputs.
         """
+        if isinstance(input_shape, dict):
+            input_shape = input_shape[self.input_names[-1]]
         return {"sequence_output": (*input_shape, self.config.hidden_dim)}
 
     def compute_output_spec(self, *args, **kwargs):

@@ -25,6 +25,19 @@ class Classifier(Task):
 
     A subclass says how texts become inputs (`_inputs`), labels become targets and weights (`_targets`), and logits
     become predictions (`_predictions`). If the pooler is unused, it is frozen, since it would have no gradient.
+
+    Args:
+        backbone: a `Backbone`.
+        names: the C names, strings; or their number, for the names "0", "1", ….
+        dropout: fraction of the vectors before the head dropped in training.
+        max_length: highest number of tokens of a raw text, or None.
+        pooled: whether the backbone's pooler is used.
+        use_bias: whether the head has a bias.
+        **kwargs: arguments of `keras.Model`, such as `name` and `dtype`.
+
+    Raises:
+        ValueError: if there are too few names, one occurs twice or is not a string, or `max_length` exceeds the number
+            of positions.
     """
 
     needs_labels = True
@@ -229,7 +242,7 @@ class Classifier(Task):
         texts, y, _, batch_size = raw
         logits, _ = self._logits(texts, batch_size, verbose)
         right = self.examples(texts, y)
-        counts = right.weights > 0
+        counts = slice(None) if self.multi_label else right.weights > 0
         return classification_report(right.labels[counts], self._chosen(logits)[counts], self.names)
 
     def _chosen(self, logits):

@@ -155,9 +155,7 @@ class SentenceEncoder(Task):
         Raises:
             ValueError: if the path is that of a file, or there is no such pooling there.
         """
-        files = sentence_transformers.files(
-            self.pooling, self.normalize, self.max_length or self.config.max_sequence_length, self.config.hidden_dim
-        )
+        files = sentence_transformers.files(self.pooling, self.normalize, self.max_length, self.config.hidden_dim)
         super().save_to_preset(folder, dtype)
         sentence_transformers.write(folder, files)
 

@@ -108,14 +108,22 @@ class Task(Pretrained):
             **kwargs,
         )
 
+    def get_compile_config(self):
+        """Returns how the model was compiled, and whether its optimizer has a state. Keras calls this when it saves."""
+        config = super().get_compile_config()
+        return config | {"optimizer_built": self.optimizer.built} if config else config
+
     def compile_from_config(self, config):
         """Compiles a loaded model as it was when it was saved. Keras calls this when it loads the model.
 
         Args:
             config: what `get_compile_config` returned.
         """
+        config = dict(config)
+        is_built = config.pop("optimizer_built", True)
         super().compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        if is_built:
+            self.optimizer.build(self.trainable_variables)
 
     def fit(
         self,

@@ -8,7 +8,10 @@ Shapes: n rows, B batch, C classes or labels.
 import keras
 import numpy as np
 
-from course_lib.text.batches import Examples, check_labels
+from course_lib.data.csv_dataset import train_test_split
+from course_lib.models.text_inputs import labels_of, raw_text
+from course_lib.progress import in_notebook, in_terminal
+from course_lib.text.batches import Examples
 from course_lib.training.adaptation import layerwise_lr_decay
 from course_lib.training.losses import CrossEntropy
 from course_lib.training.optimizers import AdamW
@@ -27,26 +30,31 @@ def fine_tune(
     batch_size=32,
     seed=0,
     score=None,
+    class_weight=None,
+    verbose="auto",
 ):
     """Trains a classifier, and restores the weights of its best epoch: the one with the lowest validation loss.
 
     The optimizer is AdamW with gradients clipped to a norm of 1. The learning rate rises during the first tenth of the
-    steps, then falls to zero at the last.
+    steps, then falls to zero at the last. At the end, the optimizer's state is discarded and the model is compiled as
+    `default_compile` says, so a saved classifier is no larger than its weights, and `evaluate` reports the accuracy.
 
     Args:
         model: a `TextClassifier` or a `TokenClassifier`. It is compiled here.
         train: a pair of raw texts and labels, as the classifier's `examples` takes them; or `Examples`.
-        validation: likewise.
-        learning_rate: the peak.
+        validation: likewise; or the fraction of the raw texts of `train` that is held out, of each class alike.
+        learning_rate: the peak; or a `keras.optimizers.schedules.LearningRateSchedule`, which is used as it is.
         epochs: highest number of epochs.
         weight_decay: of AdamW.
         patience: training stops once this number of epochs, at least one, have passed since the best. Without it, it
             never stops early.
         layer_decay: factor of the learning rate from each block to the one below, as `layerwise_lr_decay` takes it.
         batch_size: B, if the texts are raw.
-        seed: of the order of the rows, if the texts are raw.
+        seed: seed for shuffling, if the texts are raw.
         score: a function without arguments, called after each epoch. The best epoch is then the one with the highest
             score.
+        class_weight: as the classifier's `fit` takes it, for raw texts.
+        verbose: as `keras.Model.fit` takes it. With "auto", a bar is shown in terminals and notebooks.
 
     Returns:
         A list with the validation loss of each epoch, or its score.
@@ -55,26 +63,29 @@ def fine_tune(
         ValueError: if every weight is frozen, `examples` cannot read the texts or the labels, or all raw texts of
             `train` have one label.
     """
+    if isinstance(validation, float):
+        train, validation = train_test_split(raw_text(train[0]), labels_of(train[1]), validation)
     if not isinstance(train, Examples):
-        train = model.examples(*train, batch_size=batch_size, seed=seed)
-        check_labels(train, model.names)
+        train = model.training_batches(model.examples(*train, batch_size=batch_size, seed=seed), class_weight)
     if not isinstance(validation, Examples):
         validation = model.examples(*validation, batch_size=batch_size)
 
-    steps = epochs * train.num_batches
+    if not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        steps = epochs * train.num_batches
+        learning_rate = WarmupLinearDecay(learning_rate, steps // 10, steps)
     multipliers = None if layer_decay == 1 else layerwise_lr_decay(model, layer_decay)
-    optimizer = AdamW(
-        WarmupLinearDecay(learning_rate, steps // 10, steps),
-        weight_decay=weight_decay,
-        global_clipnorm=1.0,
-        lr_multipliers=multipliers,
-    )
-    model.compile(optimizer, loss=CrossEntropy(), jit_compile=False)
+    optimizer = AdamW(learning_rate, weight_decay=weight_decay, global_clipnorm=1.0, lr_multipliers=multipliers)
+    loss = model.default_compile()["loss"] if model.multi_label else CrossEntropy()
+    model.compile(optimizer, loss=loss, jit_compile=False)
 
     monitor, mode, callbacks = ("score", "max", [_Score(score)]) if score else ("val_loss", "min", [])
     patience = epochs if patience is None else patience
     callbacks.append(keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True))
-    history = model.fit(train, validation_data=validation, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
+    verbose = int(in_terminal() or in_notebook()) if verbose == "auto" else verbose
+    history = model.fit(
+        train, validation_data=validation, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=verbose
+    )
+    model.compile()
     return [float(value) for value in history.history[monitor]]
 
 

@@ -134,7 +134,6 @@ def test_a_folder_of_another_task_is_refused(head, name, facts, refused):
         ({"architectures": None}, ["unknown"]),
         ({"architectures": ["Bert"]}, ["got Bert."]),
         ({"problem_type": "regression"}, ["problem_type", "'regression'"]),
-        ({"problem_type": "multi_label_classification"}, ["problem_type", "'multi_label_classification'"]),
         ({"id2label": {"0": "a", "2": "b", "3": "c"}}, ["0 to 2", "['0', '2', '3']"]),
         ({"id2label": {"0": "a", "b": "b", "2": "c"}}, ["0 to 2", "'b'"]),
         ({"label2id": {"cold": 1, "warm": 0, "wet": 2}}, ["label2id", "'cold': 1"]),
@@ -156,3 +155,23 @@ def test_names_that_are_left_out_are_those_of_hugging_face(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.25}))
     model = TextClassifier.from_preset(tmp_path)
     assert model.classes == ("LABEL_0", "LABEL_1") and model.dropout.rate == 0.25
+
+
+@pytest.mark.one_backend
+def test_several_labels_come_and_go(folder, tmp_path, refused):
+    path = folder("classifier-of-texts", problem_type="multi_label_classification")
+    model = TextClassifier.from_preset(path)
+    assert model.multi_label and not TextClassifier.from_preset(GOLDEN / "classifier-of-texts").multi_label
+    model.save_to_preset(tmp_path / "saved")
+    assert read_json(tmp_path / "saved" / "config.json")["problem_type"] == "multi_label_classification"
+    assert TextClassifier.from_preset(tmp_path / "saved").multi_label
+    with refused("threshold", "0.3", ".keras"):
+        TextClassifier.from_preset(path, threshold=0.3).save_to_preset(tmp_path / "other")
+    with refused("problem_type", "'multi_label_classification'"):
+        TokenClassifier.from_preset(folder("classifier-of-tokens", problem_type="multi_label_classification"))
+
+
+@pytest.mark.one_backend
+def test_labels_known_by_their_number_alone(folder):
+    model = TextClassifier.from_preset(folder("classifier-of-texts", id2label=..., label2id=..., num_labels=3))
+    assert model.classes == ("LABEL_0", "LABEL_1", "LABEL_2")

@@ -124,7 +124,7 @@ def test_what_would_be_lost_is_not_saved(tmp_path, refused):
         FORMAT.save(adapted, fields, tmp_path / "new")
     twice.second = keras.layers.Dense(2, name="first")
     twice.build()
-    with refused("one path"):
+    with refused("same path"):
         FORMAT.save(twice, fields, tmp_path / "new")
     assert not pathlib.Path(tmp_path / "new").exists()
 

@@ -61,6 +61,17 @@ def test_what_is_held_out_depends_on_the_text_alone():
     assert set(train_test_split(texts[::-1], labels, 0.25)[1][0]) == set(held_out[0])
 
 
+def test_each_class_gives_the_same_fraction():
+    labels = ["rare"] * 10 + ["common"] * 90 + ["single"]
+    texts = [f"text {index}" for index in range(101)]
+    train, held_out = train_test_split(texts, labels, 0.2)
+    counts = [held_out[1].count(name) for name in ("rare", "common", "single")]
+    assert abs(counts[0] - 2) <= 1 and abs(counts[1] - 18) <= 1 and sum(counts) == 20
+    words = [text.split() for text in texts]  # labels of words are no classes
+    train, held_out = train_test_split(words, [["O", "O"]] * 101, 0.2)
+    assert len(held_out[0]) == 20 and all(isinstance(each, list) for each in train[0])
+
+
 def test_what_cannot_be_split():
     for share in (0, 1):
         with pytest.raises(ValueError, match=f"between 0 and 1; got {share}"):

@@ -360,3 +360,141 @@ def test_a_loss_of_probabilities_is_refused(loss):
         model.fit(TEXTS, CLASSES)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(TEXTS, CLASSES, verbose=0)
+
+
+# Several labels, balance, reports
+
+
+SEVERAL = [[name for name in "abc" if name in text.split()] for text in TEXTS]
+
+
+def multi_label(**kwargs):
+    return TextClassifier(bert(WordPieceTokenizer(WORDS)), "abc", dropout=0.0, multi_label=True, **kwargs)
+
+
+def test_a_text_with_several_labels(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = multi_label()
+    model.compile(AdamW(1e-2))
+    history = model.fit(TEXTS, SEVERAL, epochs=60, batch_size=12, validation_data=(TEXTS, SEVERAL), verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0] and history.keys() >= {"accuracy", "val_loss"}
+    logits = to_numpy(model(model.tokenizer(TEXTS)))
+    for text, row, found in zip(TEXTS, logits, model.predict(TEXTS, verbose=0), strict=True):
+        np.testing.assert_allclose(list(found.probabilities.values()), 1 / (1 + np.exp(-row)), rtol=1e-4, err_msg=text)
+        assert found.labels == tuple(name for name, p in found.probabilities.items() if p >= 0.5)
+    matrix = np.array([[name in labels for name in "abc"] for labels in SEVERAL])
+    for y in (SEVERAL, matrix, matrix.astype(int).tolist(), [set(labels) for labels in SEVERAL]):
+        assert np.array_equal(model.examples(TEXTS, y).labels, matrix)
+    measured = model.evaluate(TEXTS, SEVERAL, verbose=0, return_dict=True)
+    cross_entropy = np.logaddexp(0, np.where(matrix, -logits, logits)).mean()
+    np.testing.assert_allclose(measured["loss"], cross_entropy, rtol=1e-4)
+    np.testing.assert_allclose(measured["accuracy"], ((logits > 0) == matrix).mean(), rtol=1e-6)
+    report = model.report(TEXTS, SEVERAL)
+    assert report.confusion.shape == (3, 2, 2) and report.support == dict(zip("abc", matrix.sum(axis=0), strict=True))
+    np.testing.assert_allclose(
+        report.accuracy,
+        np.mean([(row > 0).tolist() == right.tolist() for row, right in zip(logits, matrix, strict=True)]),
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.multi_label and [p.labels for p in loaded.predict(TEXTS, verbose=0)] == [
+        p.labels for p in model.predict(TEXTS, verbose=0)
+    ]
+
+
+@pytest.mark.one_backend
+def test_thresholds_decide_which_labels_are_given():
+    model = multi_label(threshold=[0.01, 0.99, 0.5])
+    model.build()
+    randomize(model)
+    for found in model.predict(TEXTS, verbose=0):
+        values = list(found.probabilities.values())
+        assert found.labels == tuple(
+            name for name, p, least in zip("abc", values, (0.01, 0.99, 0.5), strict=True) if p >= least
+        )
+    for threshold in (0, 1.0, [0.5, 0.5], "high"):
+        with pytest.raises(ValueError, match="threshold" if threshold != "high" else "could not convert"):
+            multi_label(threshold=threshold)
+    with pytest.raises(ValueError, match="collection of labels"):
+        model.examples(TEXTS, CLASSES)
+    with pytest.raises(ValueError, match=r"\['a', 'b', 'c'\]; got \['z'\]"):
+        model.examples(["a"], [["z"]])
+
+
+@pytest.mark.one_backend
+def test_balanced_classes_count_the_same_in_sum():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    model = TextClassifier(bert(WordPieceTokenizer(WORDS)), ["with", "without"])
+    factors = compute_class_weight("balanced", classes=np.array(["with", "without"]), y=CLASSES)
+    batches = model.training_batches(model.examples(TEXTS, CLASSES, batch_size=12), "balanced")
+    np.testing.assert_allclose(batches.weights, factors[batches.labels], rtol=1e-6)
+    np.testing.assert_allclose([batches.weights[batches.labels == i].sum() for i in (0, 1)], 6, rtol=1e-6)
+    ids = np.array([model.names.index(name) for name in CLASSES])
+    assert model.class_weights(ids, "balanced") == pytest.approx(dict(enumerate(factors)), rel=1e-6)
+    assert model.class_weights(ids, {"without": 2.0}) == {0: 1, 1: 2} and model.class_weights(ids, None) is None
+    assert np.isfinite(model.fit(model.tokenizer(TEXTS), ids, class_weight="balanced", verbose=0).history["loss"][0])
+    for wrong in ("even", {"nothing": 1}):
+        with pytest.raises(ValueError, match="class_weight|nothing"):
+            model.fit(TEXTS, CLASSES, class_weight=wrong)
+    several = multi_label()
+    batches = several.training_batches(several.examples(TEXTS, SEVERAL), "balanced")
+    for labels, weights in zip(batches.labels.T, batches.weights.T, strict=True):
+        np.testing.assert_allclose(weights[labels == 1].sum(), weights[labels == 0].sum(), rtol=1e-6)
+    with pytest.raises(ValueError, match="has no classes"):
+        GPT2CausalLM(gpt2(BytePairTokenizer.train(["a b"], 257), 257)).fit(["a b"], class_weight="balanced")
+
+
+@pytest.mark.one_backend
+def test_a_number_of_classes_in_place_of_names():
+    model = TextClassifier(bert(WordPieceTokenizer(WORDS)), 2)
+    ids = [int(name == "with") for name in CLASSES]
+    assert model.classes == ("0", "1") and np.array_equal(model.examples(TEXTS, ids).labels, ids)
+    assert model.predict("a", verbose=0)[0].label in model.classes
+    with pytest.raises(ValueError, match="two names"):
+        TextClassifier(bert(), 1)
+
+
+@pytest.mark.one_backend
+def test_a_report_is_that_of_scikit_learn():
+    from sklearn import metrics
+
+    model = TextClassifier(bert(WordPieceTokenizer(WORDS)), ["with", "without"])
+    model.build()
+    randomize(model)
+    predicted = [each.label for each in model.predict(TEXTS, verbose=0)]
+    report = model.report(TEXTS, CLASSES)
+    assert report.accuracy == metrics.accuracy_score(CLASSES, predicted)
+    assert np.array_equal(report.confusion, metrics.confusion_matrix(CLASSES, predicted, labels=model.names))
+    expected = metrics.f1_score(CLASSES, predicted, labels=model.names, average=None)
+    assert list(report.f1.values()) == pytest.approx(expected) and report.macro_f1 == pytest.approx(expected.mean())
+    assert report.support == {name: CLASSES.count(name) for name in model.names}
+    assert "Confusion matrix" in str(report) and "without" in str(report)
+    tagger = TokenClassifier(bert(WordPieceTokenizer(WORDS)), ["O", "B-dog"], max_length=6)
+    tagger.build()
+    randomize(tagger)
+    report = tagger.report(SENTENCES, LABELS)
+    kept = [
+        (right, word.label)
+        for labels, row in zip(LABELS, tagger.predict(SENTENCES, verbose=0), strict=True)
+        for right, word in zip(labels, row, strict=False)
+    ]
+    assert sum(report.support.values()) == len(kept) < sum(map(len, LABELS))
+    assert report.accuracy == pytest.approx(np.mean([right == found for right, found in kept]))
+    with pytest.raises(ValueError, match="a label for each"):
+        model.report(TEXTS)
+
+
+@pytest.mark.one_backend
+def test_entities_are_the_valid_labels_with_the_highest_sum():
+    tagger = TokenClassifier(bert(WordPieceTokenizer(WORDS)), ["O", "B-dog", "I-dog"])
+    tagger.build()
+    randomize(tagger)
+    found = tagger.predict_entities(SENTENCES)
+    assert len(found) == len(SENTENCES) and any(found)
+    for words, entities in zip(SENTENCES, found, strict=True):
+        for before, entity in zip([None, *entities], entities, strict=False):
+            assert entity.label == "dog" and entity.text == " ".join(words[entity.start : entity.end])
+            assert 0 <= (before.end if before else 0) <= entity.start < entity.end <= len(words)
+    with pytest.raises(ValueError, match="B-type"):
+        TokenClassifier(bert(WordPieceTokenizer(WORDS)), ["O", "dog"]).predict_entities(SENTENCES)

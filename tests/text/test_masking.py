@@ -115,8 +115,8 @@ def test_a_row_with_nothing_to_mask_has_no_prediction():
     [
         ({"rate": 0}, "rate between 0 and 1"),
         ({"rate": 1}, "rate between 0 and 1"),
-        ({"mask_fraction": 0.8, "random_fraction": 0.3}, "together at most 1"),
-        ({"mask_fraction": -0.1}, "together at most 1"),
+        ({"mask_fraction": 0.8, "random_fraction": 0.3}, "add up to at most 1"),
+        ({"mask_fraction": -0.1}, "add up to at most 1"),
         ({"positions": 0}, "at least one prediction"),
     ],
 )

@@ -31,14 +31,14 @@ def test_a_fit_learns_and_keeps_the_best_epoch():
     model, validation = classifier(), Examples(INPUTS, LABELS, batch_size=64)
     losses = fine_tune(model, Examples(INPUTS, LABELS, batch_size=8, seed=0), validation, 1e-2, 8)
     assert len(losses) == 8 and min(losses) < 0.3 < losses[0]
-    np.testing.assert_allclose(model.evaluate(validation, verbose=0), min(losses), rtol=1e-4)
+    np.testing.assert_allclose(model.evaluate(validation, verbose=0)[0], min(losses), rtol=1e-4)
 
 
 def test_a_rate_far_too_high_keeps_an_early_epoch():
     model, validation = classifier(), Examples(INPUTS, 1 - LABELS, batch_size=64)  # which training moves away from
     losses = fine_tune(model, Examples(INPUTS, LABELS, batch_size=8, seed=0), validation, 1e-2, 4)
     assert losses[0] == min(losses) < losses[-1]
-    np.testing.assert_allclose(model.evaluate(validation, verbose=0), losses[0], rtol=1e-4)
+    np.testing.assert_allclose(model.evaluate(validation, verbose=0)[0], losses[0], rtol=1e-4)
 
 
 def test_a_score_chooses_the_epoch():
@@ -65,8 +65,20 @@ def test_patience_ends_training_early(patience, count):
     assert len(found) == count
 
 
+@pytest.fixture
+def compiled_with(monkeypatch):
+    """The optimizers and losses that models were compiled with, in order."""
+    seen, compile_ = [], TextClassifier.compile
+    monkeypatch.setattr(
+        TextClassifier,
+        "compile",
+        lambda self, *args, **kwargs: seen.append((*args, kwargs.get("loss"))) or compile_(self, *args, **kwargs),
+    )
+    return seen
+
+
 @pytest.mark.one_backend
-def test_what_is_asked_of_the_optimizer_reaches_it():
+def test_what_is_asked_of_the_optimizer_reaches_it(compiled_with):
     distances = []
     for layer_decay in (1.0, 0.1):
         model = classifier()
@@ -74,18 +86,48 @@ def test_what_is_asked_of_the_optimizer_reaches_it():
         before = to_numpy(model.backbone.token_embedding.embeddings)
         fine_tune(model, FEW, FEW, 1e-2, 1, weight_decay=0.3, layer_decay=layer_decay)
         distances.append(np.abs(to_numpy(model.backbone.token_embedding.embeddings) - before).max())
-        assert model.optimizer.weight_decay == 0.3 and model.optimizer.global_clipnorm == 1
-        assert isinstance(model.loss, CrossEntropy)
+        optimizer, loss = compiled_with[-2]  # the last is the default
+        assert optimizer.weight_decay == 0.3 and optimizer.global_clipnorm == 1 and isinstance(loss, CrossEntropy)
     np.testing.assert_allclose(distances[1], distances[0] * 0.1**2, rtol=1e-2)  # the embeddings are below one block
 
 
 @pytest.mark.one_backend
-def test_the_learning_rate_rises_for_a_tenth_of_the_steps_and_then_falls_to_zero():
+def test_the_learning_rate_rises_for_a_tenth_of_the_steps_and_then_falls_to_zero(compiled_with):
     model, examples = classifier(), Examples(INPUTS, LABELS, batch_size=5, seed=0)
     fine_tune(model, examples, FEW, 1e-2, 2)
-    rates = [float(model.optimizer._learning_rate(step)) for step in range(21)]
+    rates = [float(compiled_with[0][0]._learning_rate(step)) for step in range(21)]
     np.testing.assert_allclose(rates[:2], [5e-3, 1e-2], rtol=1e-6)  # of 20 steps, 2
     assert np.all(np.diff(rates[1:]) < 0) and rates[20] == 0 < rates[19]
+    own = keras.optimizers.schedules.CosineDecay(1e-2, 20)
+    fine_tune(model, examples, FEW, own, 1)
+    assert compiled_with[2][0]._learning_rate is own
+
+
+def test_a_saved_classifier_is_no_larger_than_its_weights_and_loads_without_a_warning(tmp_path, recwarn):
+    model = classifier()
+    fine_tune(model, Examples(INPUTS, LABELS, batch_size=25), FEW, 1e-2, 1)
+    model.save(tmp_path / "tuned.keras")
+    loaded = keras.saving.load_model(tmp_path / "tuned.keras")
+    assert not [each for each in recwarn if "optimizer" in str(each.message)]
+    assert loaded.evaluate(FEW, verbose=0)[1] == model.evaluate(FEW, verbose=0)[1]
+    model.fit(FEW, verbose=0)
+    model.save(tmp_path / "with-state.keras")
+    sizes = [(tmp_path / f"{name}.keras").stat().st_size for name in ("tuned", "with-state")]
+    assert sizes[1] - sizes[0] > 1.5 * 4 * model.count_params(), "AdamW keeps two more numbers per weight"
+    with_state = keras.saving.load_model(tmp_path / "with-state.keras")
+    for old, new in zip(model.optimizer.variables, with_state.optimizer.variables, strict=True):
+        assert np.array_equal(to_numpy(old), to_numpy(new))
+
+
+@pytest.mark.one_backend
+def test_a_fraction_of_the_texts_is_held_out():
+    model = classifier()
+    model.backbone.tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"])
+    texts = [f"{first} {second}" for first in "abcd" for second in "efghi"]
+    names = ["with" if "a" in text else "without" for text in texts]
+    seen = []
+    fine_tune(model, (np.array(texts), np.array(names)), 0.25, 1e-2, 1, score=lambda: seen.append(1) or 1.0)
+    assert seen == [1] and model.compiled
 
 
 @pytest.mark.one_backend

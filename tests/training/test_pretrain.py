@@ -140,10 +140,6 @@ def test_batches_of_a_causal_model_are_rows_and_what_follows(documents, tmp_path
     texts = f"<|endoftext|>{'<|endoftext|>'.join(documents.train)}<|endoftext|>"
     assert all(part in texts for part in tokenizer.decode(inputs["token_ids"][0]).split("<|endoftext|>"))
     assert train.num_tokens == sum(len(tokenizer.encode(text)) + 1 for text in documents.train) > held_out.num_tokens
-    again, _, _ = prepare(
-        corpus.Documents(["The"] * 9, ["The"] * 9), dataclasses.replace(TINY_CAUSAL, length=2), tmp_path
-    )
-    assert again.vocabulary == tokenizer.vocabulary  # it was there
 
 
 def test_a_causal_model_learns_what_follows(documents, tmp_path):

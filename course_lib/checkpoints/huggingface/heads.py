@@ -48,7 +48,8 @@ def arguments(folder, kind):
         kind: "classes" for a classifier of texts, "labels" for a classifier of tokens.
 
     Returns:
-        A dict with the names under `kind`, `dropout` and, for a classifier of texts, `pooling` and `multi_label`.
+        A dict with the names under `kind`, `dropout` and, for a classifier of texts, `pooling` and, if a text may have
+        several labels, `multi_label`.
 
     Raises:
         ValueError: if the folder does not hold a classifier of this kind, its labels are inconsistent or not numbered
@@ -63,8 +64,9 @@ def arguments(folder, kind):
     dropout = config.get("classifier_dropout")
     if dropout is None:
         dropout = config.get("hidden_dropout_prob", 0.1) if found == "Bert" else 0.0
-    of_texts = {"pooling": _POOLINGS[found], "multi_label": problem == _PROBLEMS[True]} if kind == "classes" else {}
-    return {kind: _names(config, path), "dropout": dropout} | of_texts
+    pooling = {"pooling": _POOLINGS[found]} if kind == "classes" else {}
+    several = {"multi_label": True} if problem == _PROBLEMS[True] else {}
+    return {kind: _names(config, path), "dropout": dropout} | pooling | several
 
 
 def is_classifier(model):

@@ -59,7 +59,7 @@ def files(pooling, normalize, max_length, hidden_dim):
     Args:
         pooling: "mean", "max", "first" or "last".
         normalize: whether vectors have unit length.
-        max_length: highest number of tokens of a text.
+        max_length: highest number of tokens of a text, or None.
         hidden_dim: D.
 
     Returns:
