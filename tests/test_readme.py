@@ -1,8 +1,11 @@
-"""The README's ten lines from a CSV file to a saved classifier, run as they stand."""
+"""What the README and `docs/your_own_text.md` tell users to do, done as it stands in an empty folder."""
 
 import csv
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import keras
 import pytest
@@ -17,18 +20,53 @@ MESSAGES = {
 }
 
 
+def write_messages(folder):
+    """Writes `messages.csv`, and returns its rows."""
+    rows = [(text.format(place), label) for label, texts in MESSAGES.items() for text in texts for place in PLACES]
+    with open(folder / "messages.csv", "w", newline="") as stream:
+        csv.writer(stream).writerows([("message", "topic"), *rows])
+    return rows
+
+
 def test_from_a_csv_file_to_a_saved_classifier(tmp_path, monkeypatch, capsys):
     (block,) = (block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if ".csv" in block)
     lines = [line for line in block.splitlines() if line.strip()]
-    assert len(lines) <= 10
-    with open(tmp_path / "messages.csv", "w", newline="") as stream:
-        rows = [(text.format(place), label) for label, texts in MESSAGES.items() for text in texts for place in PLACES]
-        csv.writer(stream).writerows([("message", "topic"), *rows])
+    assert len(lines) <= 11
+    rows = write_messages(tmp_path)
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(0)
     variables = {}
     exec(block, variables)
-    assert "delivery" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "delivery" in printed and "Confusion matrix" in printed
     loaded = keras.saving.load_model(tmp_path / "messages.keras")
     texts, labels = zip(*rows, strict=True)
     assert [prediction.label for prediction in loaded.predict(texts[::5], verbose=0)] == list(labels[::5])
+
+
+def test_your_own_text_from_a_file_to_an_exported_model(tmp_path, monkeypatch, capsys):
+    """Every block of the page, in its order; TOML blocks are written to the file that their first line names."""
+    page = (README.parent / "docs" / "your_own_text.md").read_text()
+    write_messages(tmp_path)
+    parts = [f"{first} {text}" for texts in MESSAGES.values() for text in texts for first in ("We:", "They:")]
+    places = [(a, b) for a in PLACES for b in PLACES if a != b]
+    documents = [". ".join(part.format(place) for part in parts for place in pair) + "." for pair in places]
+    (tmp_path / "my_text.txt").write_text("\n\n".join(documents))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    variables = {}
+    for language, block in re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL):
+        if language == "toml":
+            name = re.match(r"# (\S+\.toml)\n", block)[1]
+            (tmp_path / name).write_text(block.replace("steps = 40", "steps = 2\njit_compile = false"))
+        elif language == "shell":
+            command = block.replace("python", sys.executable, 1)
+            run = subprocess.run(command, shell=True, capture_output=True, text=True, env=os.environ)
+            assert run.returncode == 0, run.stderr[-2000:]
+            assert "from_preset(" in run.stdout
+        else:
+            exec(block.replace("epochs=10", "epochs=2"), variables)
+    printed = capsys.readouterr().out
+    assert "Confusion matrix" in printed and "Prediction(label=" in printed
+    expected = variables["classifier"](variables["classifier"].tokenizer(["Where is my parcel?"]))
+    assert abs(variables["exported"].serve(variables["ids"]).numpy() - expected.numpy()).max() < 1e-4
