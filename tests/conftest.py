@@ -13,10 +13,12 @@ settings.load_profile("course")
 
 SLOW = (  # by folder or file; `make quick` leaves them out
     "tests/experiments/",
+    "tests/models/test_export.py",
     "tests/models/test_invariants.py",
     "tests/models/test_old_files.py",
     "tests/models/test_raw_text.py",
     "tests/test_accelerator.py",
+    "tests/test_readme.py",
     "tests/test_wheel.py",
     "tests/training/test_pretrain.py",
 )
