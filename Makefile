@@ -18,17 +18,27 @@ PIP := $(VENV)/bin/uv pip install --python $(VENV)/bin/python
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 NBVAL := --nbval-current-env --nbval-cell-timeout 600
 NOTEBOOKS := $(if $(CHAPTERS),$(foreach chapter,$(CHAPTERS),$(wildcard notebooks/$(chapter)_*.ipynb)),notebooks)
-FIRST_CHAPTER := $(firstword $(sort $(wildcard notebooks/*.ipynb)))
+FIRST_CHAPTER := work/$(notdir $(firstword $(sort $(wildcard notebooks/*.ipynb))))
 
-.PHONY: help lab test test-tensorflow test-jax test-chapters quick pythons notebooks notebooks-jax bench accelerator parity lint format lock clean
+.PHONY: help lab reset update test test-tensorflow test-jax test-chapters quick pythons notebooks notebooks-jax bench accelerator parity lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-lab: $(VENV)/ready ## JupyterLab on the course; minutes the first time, then seconds. LAB_OPTIONS="--no-browser --port 9000"
+lab: $(VENV)/ready ## JupyterLab on working copies of the chapters, in work/; minutes the first time, then seconds. LAB_OPTIONS="--no-browser --port 9000"
 	@$(MAKE) --silent $(VENV)/data || echo "The chapters that need what is missing will ask for it again."
+	@$(VENV)/bin/python course_lib/course/working_copies.py
 	$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.default_url=/lab/tree/$(FIRST_CHAPTER) $(LAB_OPTIONS)
+
+reset: $(VENV)/ready ## restore working copies, CHAPTERS="01 08"; a changed one is kept under another name; seconds
+	@test -n "$(CHAPTERS)" || { echo 'Say which: make reset CHAPTERS="01 08"'; exit 1; }
+	$(VENV)/bin/python course_lib/course/working_copies.py --reset $(CHAPTERS)
+
+update: ## the newest version of the course: pull it, set it up, and refresh the working copies that nobody has changed
+	git pull --ff-only
+	@$(MAKE) $(VENV)/data
+	$(VENV)/bin/python course_lib/course/working_copies.py
 
 test: lint test-tensorflow test-jax test-chapters ## all that has to pass: style, both backends, every chapter; 25 minutes on two cores with AVX-512, 40 without, set-up included
 
