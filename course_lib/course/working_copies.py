@@ -1,8 +1,8 @@
 """Working copies of the chapters, in `work/`: without outputs, and never overwritten once somebody has changed them.
 
 `make lab` runs this file: it makes the copies that are missing, and refreshes those whose chapter has changed since.
-`--reset 05` restores chapters; a changed copy is kept under another name. It imports nothing of the library, so it takes
-no time.
+`--reset 05` restores chapters; a changed copy is kept under another name. It imports nothing of the library, so it is
+quick.
 """
 
 import argparse

@@ -1,9 +1,14 @@
 """Checks for the exercises, one module per chapter. They test an answer property by property."""
 
 import dataclasses
+import pathlib
+import traceback
 from collections.abc import Callable
 
 import numpy as np
+
+
+_SLIPS = (NameError, AttributeError, ImportError, SyntaxError)  # on which no hint about the subject helps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +27,10 @@ class Property:
 
 
 class Exercise:
-    """A check to call with an answer. It prints the properties that hold, and a hint at the first one that fails.
+    """A check to call with an answer. It prints ✓ and each property that holds, then ✗ and the first one that fails.
+
+    A wrong answer gets a hint. An exception in the learner's code is shown with its type, message and line, and
+    without the hint if a name is wrong.
 
     Args:
         *properties: several `Property`, the most basic first.
@@ -30,7 +38,7 @@ class Exercise:
     Example:
         >>> double = Exercise(Property("2 becomes 4", lambda answer: answer(2) == 4, "Multiply by 2."))
         >>> double(lambda x: 2 * x)
-        holds: 2 becomes 4
+        ✓ 2 becomes 4
         All 1 properties hold.
         True
     """
@@ -55,13 +63,27 @@ class Exercise:
                 print("Not written yet.")
                 return False
             except Exception as error:  # an error in the learner's code is feedback, not a failure of ours
-                holds, raised = False, f" It raised {type(error).__name__}: {error}."
+                holds, line = False, _line_of(error)
+                raised = f"\n  {type(error).__name__}: {error}\n  {line}" if line else ""
+                if line and isinstance(error, _SLIPS):
+                    print(f"✗ {prop.claim}{raised}")
+                    return False
             if not holds:
-                print(f"fails: {prop.claim}.{raised}\nLook here: {prop.hint}")
+                print(f"✗ {prop.claim}{raised}\n  Look here: {prop.hint}")
                 return False
-            print(f"holds: {prop.claim}")
+            print(f"✓ {prop.claim}")
         print(f"All {len(self.properties)} properties hold.")
         return True
+
+
+def _line_of(error):
+    """Finds the learner's line in which an exception was raised, if there is one."""
+    own = pathlib.Path(__file__).parents[2]  # the library
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = pathlib.Path(frame.filename)
+        if "site-packages" not in path.parts and not path.is_relative_to(own) and frame.line:
+            return f"in line {frame.lineno} of your cell: {frame.line}"
+    return ""
 
 
 class _NotWritten(Exception):

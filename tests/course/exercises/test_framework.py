@@ -16,11 +16,19 @@ def test_an_exercise_reports_the_first_property_that_fails(capsys):
         Property("-1 becomes -2", lambda answer: answer(-1) == -2, "Negative numbers, too."),
     )
     assert double(lambda x: 2 * x) is True
-    assert capsys.readouterr().out == "holds: 2 becomes 4\nholds: -1 becomes -2\nAll 2 properties hold.\n"
+    assert capsys.readouterr().out == "✓ 2 becomes 4\n✓ -1 becomes -2\nAll 2 properties hold.\n"
     assert double(lambda x: abs(2 * x)) is False
-    assert capsys.readouterr().out == "holds: 2 becomes 4\nfails: -1 becomes -2.\nLook here: Negative numbers, too.\n"
-    assert double(lambda x: x + "2") is False
-    assert "It raised TypeError" in capsys.readouterr().out
+    assert capsys.readouterr().out == "✓ 2 becomes 4\n✗ -1 becomes -2\n  Look here: Negative numbers, too.\n"
+    assert double(lambda x: "2") is False
+    assert capsys.readouterr().out == "✗ 2 becomes 4\n  Look here: Multiply by 2.\n"
+
+    def broken(x):
+        return x + atention  # noqa: F821
+
+    assert double(broken) is False
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["✗ 2 becomes 4", "  NameError: name 'atention' is not defined"]
+    assert said[2].endswith("of your cell: return x + atention  # noqa: F821") and len(said) == 3, "and no hint"
 
 
 @pytest.mark.parametrize("actual, same", [([1, 2], True), ([1, 2.1], False), ([[1, 2]], False), ([1, np.nan], False)])
