@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-
 _SLIPS = (NameError, AttributeError, ImportError, SyntaxError)  # on which no hint about the subject helps
 
 
