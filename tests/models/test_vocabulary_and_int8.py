@@ -1,0 +1,42 @@
+"""Language models whose vocabulary is larger than their tokenizer's, or whose weights are int8."""
+
+import keras
+import numpy as np
+import pytest
+import tiny_models
+from layer_checks import randomize
+
+MODELS = {"GPT2CausalLM": tiny_models.gpt2_causal_lm, "Seq2SeqLM": tiny_models.seq2seq_lm}
+TEXTS = ["a b", "c", "a d e"]
+
+
+def made(name, **changes):
+    model = MODELS[name](**changes)
+    model.build()
+    randomize(model)
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("sampler", ["random", "greedy", "beam"])
+def test_ids_that_the_tokenizer_lacks_are_never_drawn(name, sampler):
+    changes = {"vocabulary_size": 400} | ({"max_sequence_length": 40} if name == "GPT2CausalLM" else {})
+    model = made(name, **changes | {"end_token_id": tiny_models.BYTE_PAIRS.end_token_id})
+    table = model.backbone.token_embedding.embeddings
+    boosted = np.array(table)
+    boosted[model.tokenizer.vocabulary_size :] *= 50  # these would be drawn nearly always
+    table.assign(boosted)
+    answers = model.generate(TEXTS, 12, sampler=sampler, seed=0)
+    assert len(answers) == 3 and all(isinstance(answer, str) for answer in answers)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_int8_model_is_saved_loaded_and_says_the_same(name, tmp_path):
+    changes = {"max_sequence_length": 40} if name == "GPT2CausalLM" else {}
+    model = made(name, **changes)
+    model.quantize("int8")
+    expected = model.generate(TEXTS, 8)
+    model.save(tmp_path / "int8.keras")
+    loaded = keras.saving.load_model(tmp_path / "int8.keras")
+    assert {str(layer.quantization_mode) for layer in loaded._flatten_layers()} == {"None", "int8"}
+    assert loaded.generate(TEXTS, 8) == expected
