@@ -53,6 +53,11 @@ class Strategy:
         if not self._fields_are_arguments:
             return {}
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if constants := sorted(vars(self).keys() - values.keys()):
+            raise ValueError(
+                f"Expected every attribute of a {type(self).__name__} to be a field, since fields_are_arguments=True; "
+                f"got {constants}. Leave fields_are_arguments out, or declare them in a dataclass."
+            )
         return {name: np.asarray(value, "float32") for name, value in values.items() if value is not None}
 
     @property

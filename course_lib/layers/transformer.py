@@ -131,28 +131,32 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
         own_cache, source_cache = cache if cache and self.cross_attention else (cache, None)
         common = {"return_attention": return_attention, "training": training}
 
-        def attend(x):
-            masks = {"attention_mask": attention_mask, "padding_mask": padding_mask, "use_causal_mask": use_causal_mask}
-            return self.attention(x, **masks, cache=own_cache, position=position, **common)
+        def before(norm, x):
+            return norm(x) if self.norm_first else x
 
-        def attend_to_source(x):
-            return self.cross_attention(x, source, padding_mask=source_padding_mask, cache=source_cache, **common)
+        def after(norm, x, change):
+            x = x + self.dropout(change, training=training)
+            return x if self.norm_first else norm(x)
 
-        x, *extras = self._residual(x, attend, self.attention_norm, training)
+        masks = {"attention_mask": attention_mask, "padding_mask": padding_mask, "use_causal_mask": use_causal_mask}
+        found = self.attention(before(self.attention_norm, x), **masks, cache=own_cache, position=position, **common)
+        change, *extras = _as_tuple(found)
+        x = after(self.attention_norm, x, change)
+
         if self.cross_attention:
-            x, *of_source = self._residual(x, attend_to_source, self.cross_attention_norm, training)
+            queries = before(self.cross_attention_norm, x)
+            found = self.cross_attention(
+                queries, source, padding_mask=source_padding_mask, cache=source_cache, **common
+            )
+            change, *of_source = _as_tuple(found)
+            x = after(self.cross_attention_norm, x, change)
             if cache is not None:
                 of_source[-1] = extras.pop(), of_source[-1]  # the pair of caches comes last
             extras += of_source
-        x, *_ = self._residual(x, self.feed_forward, self.feed_forward_norm, training)
-        return (x, *extras) if extras else x
 
-    def _residual(self, x, sublayer, norm, training):
-        """Applies a sublayer, its norm and the residual sum. Returns a list: the result, then the other outputs."""
-        change = sublayer(norm(x) if self.norm_first else x)
-        change, *extras = change if isinstance(change, tuple) else (change,)
-        x = x + self.dropout(change, training=training)
-        return [x if self.norm_first else norm(x), *extras]
+        change = self.feed_forward(before(self.feed_forward_norm, x))
+        x = after(self.feed_forward_norm, x, change)
+        return (x, *extras) if extras else x
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -221,15 +225,15 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
             TransformerBlock(
                 num_heads,
                 intermediate_dim,
-                cross_attention,
-                activation,
-                dropout,
-                attention_dropout,
-                norm_first,
-                layer_norm_epsilon,
-                kernel_initializer,
-                output_initializer,
-                scale,
+                cross_attention=cross_attention,
+                activation=activation,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+                norm_first=norm_first,
+                layer_norm_epsilon=layer_norm_epsilon,
+                kernel_initializer=kernel_initializer,
+                output_initializer=output_initializer,
+                attention_scale=scale,
                 dtype=self.dtype_policy,
                 name=f"block_{index}",
             )
@@ -315,15 +319,15 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
                 return_attention=return_attention,
                 training=training,
             )
-            x, *rest = x if isinstance(x, tuple) else (x,)
+            x, *rest = _as_tuple(x)
             hidden_states.append(x)
             extras.append(rest)
 
         outputs = {"sequence_output": self.norm(x) if self.norm else x}
-        names = ["attention"] * return_attention
-        names += ["cross_attention"] if return_attention and self.blocks[0].cross_attention else []
-        names += ["cache"] if cache is not None else []
-        outputs |= dict(zip(names, zip(*extras, strict=True), strict=True))
+        extras = list(zip(*extras, strict=True))
+        if cache is not None:
+            outputs["cache"] = extras.pop()
+        outputs |= dict(zip(("attention", "cross_attention"), extras, strict=False))
         if return_hidden_states:
             outputs["hidden_states"] = tuple(hidden_states)
         return outputs
@@ -365,3 +369,7 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
             | super().get_config()
             | {"num_layers": len(self.blocks), "attention_scale": scales}
         )
+
+
+def _as_tuple(x):
+    return x if isinstance(x, tuple) else (x,)

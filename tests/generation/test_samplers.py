@@ -291,3 +291,22 @@ def test_an_instance_is_taken_as_it_is():
     warmer = read_sampler(own, temperature=2.0)
     assert type(warmer) is Own and (warmer.tokens, warmer.top_k, warmer.temperature) == ([1, 2], 3, 2.0)
     assert own.temperature == 1.0
+
+
+@pytest.mark.one_backend
+def test_a_subclass_whose_attributes_are_no_fields_does_not_share_a_loop():
+    class Careless(Sampler, fields_are_arguments=True):
+        def __init__(self, p):
+            super().__init__()
+            object.__setattr__(self, "p", p)
+
+    with pytest.raises(ValueError, match=r"Careless to be a field.*\['p'\]"):
+        _ = Careless(0.1).graph_key
+
+    class Careful(Sampler):
+        def __init__(self, p):
+            super().__init__()
+            object.__setattr__(self, "p", p)
+
+    first, second = Careful(0.1), Careful(0.2)
+    assert first.graph_key != second.graph_key
