@@ -94,6 +94,9 @@ class _PairsOfTexts(keras.utils.PyDataset):
         longest, width = self.lengths[rows].max(), self.inputs[0]["padding_mask"].shape[1]
         return min(round_up(longest), width) if self.cuts else width
 
+    def whole(self):
+        return self[0]
+
     def __getitem__(self, index):
         rows = self.batches[index]
         width = self._width(rows)

@@ -244,7 +244,7 @@ class Task(Pretrained):
         self._get_ready_to_train()
         if raw := self._read(x, y, sample_weight):
             batches = self._batches(*raw[:3], batch_size=len(raw[0]))
-            batch, class_weight = self.training_batches(batches, class_weight)[0], None
+            batch, class_weight = self.training_batches(batches, class_weight).whole(), None
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         class_weight = self.class_weights(y, class_weight)
         return super().train_on_batch(x, y, sample_weight, class_weight, **kwargs)
@@ -263,7 +263,7 @@ class Task(Pretrained):
         """
         self._get_ready()
         if raw := self._read(x, y, sample_weight):
-            batch = self._batches(*raw[:3], batch_size=len(raw[0]))[0]
+            batch = self._batches(*raw[:3], batch_size=len(raw[0])).whole()
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         return super().test_on_batch(x, y, sample_weight, **kwargs)
 

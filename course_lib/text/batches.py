@@ -126,6 +126,10 @@ class Examples(keras.utils.PyDataset):
         batch = inputs, labels, weights
         return self.transform(batch, self.epoch * self.num_batches + index) if self.transform else batch
 
+    def whole(self):
+        """Returns all rows in one batch, if `batch_size` is at least their number."""
+        return self[0]
+
     def in_order(self, found):
         """Puts a model's outputs back into the order of the original rows.
 
@@ -162,8 +166,6 @@ class Pairs(keras.utils.PyDataset):
         self.arrays = inputs, labels, weights
         longer = np.maximum(inputs["encoder_padding_mask"].sum(axis=1), (weights > 0).sum(axis=1))
         self.widths = np.array([round_up(length, STEP // 2) for length in longer])
-        if len(self.widths) <= batch_size:  # one batch holds them all
-            self.widths[:] = self.widths.max()
         self.batch_size, self.rng = batch_size, np.random.default_rng(seed)
         self.on_epoch_end()
 
@@ -190,6 +192,10 @@ class Pairs(keras.utils.PyDataset):
     def __getitem__(self, index):
         width, rows = self.batches[index]
         return keras.tree.map_structure(lambda array: widened(array[rows], width), self.arrays)
+
+    def whole(self):
+        """Returns all rows in one batch."""
+        return keras.tree.map_structure(lambda array: widened(array, self.widths.max()), self.arrays)
 
 
 def check_labels(examples, names):
