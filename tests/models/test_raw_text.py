@@ -441,7 +441,8 @@ def test_one_batch_of_texts(name):
     if name.startswith("BertPretrainer"):
         return  # each batch is masked anew
     whole = model.evaluate(*data, batch_size=len(data[0]), verbose=0, return_dict=True)["loss"]
-    np.testing.assert_allclose(float(np.ravel(model.test_on_batch(*data))[0]), whole, rtol=1e-4)
+    found = float(np.ravel(model.test_on_batch(*data))[0])
+    np.testing.assert_allclose(found, whole, rtol=1e-3)  # pairs are evaluated in several batches, whose means differ
 
 
 @pytest.mark.one_backend
