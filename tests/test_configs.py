@@ -56,7 +56,7 @@ def test_predictions_of_the_ignored_class_do_not_count(weights):
     found = CrossEntropy(ignore_class=-100)(labels, logits, given)
     np.testing.assert_allclose(float(found), expected, rtol=1e-5)
     metric = Perplexity(ignore_class=-100)
-    metric.update_state(labels, logits, None if weights is None else whole)
+    metric.update_state(labels, logits, given)
     np.testing.assert_allclose(float(metric.result()), np.exp(expected), rtol=1e-5)
     if weights is None:
         keras_loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-100)

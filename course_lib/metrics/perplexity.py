@@ -14,6 +14,27 @@ from keras import ops
 from course_lib.validation import check_ids
 
 
+def without_label(y_true, sample_weight, label):
+    """Gives the predictions that have a certain label the weight 0, and another label.
+
+    Args:
+        y_true: integers (...), the labels.
+        sample_weight: floats (...), or with fewer axes, such as one per row; or None.
+        label: the label that does not count, such as -100 in `transformers`.
+
+    Returns:
+        The labels, with 0 in its place, and the weights, both (...).
+    """
+    y_true = ops.convert_to_tensor(y_true)
+    counts = ops.not_equal(y_true, ops.cast(label, y_true.dtype))
+    weights = ops.cast(counts, "float32")
+    if sample_weight is not None:
+        given = ops.cast(sample_weight, "float32")
+        given = ops.squeeze(given, -1) if len(given.shape) > len(weights.shape) else given
+        weights *= ops.reshape(given, (*ops.shape(given), *(1,) * (len(weights.shape) - len(given.shape))))
+    return ops.where(counts, y_true, 0), weights
+
+
 @keras.saving.register_keras_serializable("course_lib")
 class Perplexity(keras.metrics.SparseCategoricalCrossentropy):
     r"""Computes $e^{\text{cross-entropy}}$: the number of equally likely tokens that are as hard to predict.
@@ -34,13 +55,10 @@ class Perplexity(keras.metrics.SparseCategoricalCrossentropy):
         Args:
             y_true: integers (...), the labels.
             y_pred: floats (..., V), the logits.
-            sample_weight: floats (...). Defaults to 1.
+            sample_weight: floats (...), or with fewer axes, such as one per row. Defaults to 1.
         """
         if self.ignore_class is not None:
-            y_true = ops.convert_to_tensor(y_true)
-            counts = ops.not_equal(y_true, ops.cast(self.ignore_class, y_true.dtype))
-            y_true, weight = ops.where(counts, y_true, 0), ops.cast(counts, "float32")
-            sample_weight = weight if sample_weight is None else weight * ops.cast(sample_weight, "float32")
+            y_true, sample_weight = without_label(y_true, sample_weight, self.ignore_class)
         super().update_state(y_true, y_pred, sample_weight)
 
     def result(self):

@@ -113,6 +113,7 @@ class Pretrained(KeepsQuantization, keras.Model):
             **kwargs: arguments of that format's exporter.
 
         Raises:
+            ValueError: if options are given that would not reach that process.
             ImportError: if a package is missing.
             RuntimeError: if TensorFlow cannot export what JAX computes.
         """
@@ -121,6 +122,11 @@ class Pretrained(KeepsQuantization, keras.Model):
         if backend == "tensorflow" and format == "onnx":
             teach_tf2onnx()
         if backend != "tensorflow" and format in ("onnx", "litert"):
+            if input_signature is not None or kwargs:
+                raise ValueError(
+                    f"Expected no input_signature and no options for {format} on {backend}, where TensorFlow exports "
+                    f"the model in a process of its own; got some. Export under KERAS_BACKEND=tensorflow to give them."
+                )
             return export_by_tensorflow(self, filepath, format)
         if input_signature is None:
             input_signature = [specs_of(names)]

@@ -3,6 +3,7 @@
 Shapes: B batch, T length, S length of the sources of a translator.
 """
 
+import functools
 import os
 import pathlib
 import subprocess
@@ -71,6 +72,7 @@ def export_by_tensorflow(model, filepath, format):
         raise RuntimeError(f"Expected TensorFlow to export the model to {format}; it failed: {' '.join(error)}")
 
 
+@functools.cache
 def teach_tf2onnx():
     """Teaches tf2onnx the operation Erfc, which TensorFlow uses for the exact GELU: erfc(x) = 1 - erf(x).
 

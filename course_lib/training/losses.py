@@ -6,6 +6,8 @@ Shapes: V vocabulary, or the number of classes.
 import keras
 from keras import ops
 
+from course_lib.metrics.perplexity import without_label
+
 
 def cross_entropy(labels, logits, label_smoothing=0.0):
     r"""Computes $-\sum_v q_v \log p_v$ with $p$ the softmax of the logits, in nats.
@@ -93,15 +95,7 @@ class CrossEntropy(keras.losses.Loss):
         if len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == 1:
             y_true = ops.squeeze(y_true, -1)
         if self.ignore_class is not None:
-            counts = ops.not_equal(y_true, ops.cast(self.ignore_class, y_true.dtype))
-            y_true = ops.where(counts, y_true, 0)
-            weight = ops.cast(counts, "float32")
-            if sample_weight is not None:
-                given = ops.cast(sample_weight, "float32")
-                given = ops.squeeze(given, -1) if len(given.shape) > len(weight.shape) else given
-                given = ops.reshape(given, (*ops.shape(given), *(1,) * (len(weight.shape) - len(given.shape))))
-                weight = weight * given
-            sample_weight = weight
+            y_true, sample_weight = without_label(y_true, sample_weight, self.ignore_class)
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):
