@@ -84,7 +84,7 @@ class Pretrained(KeepsQuantization, keras.Model):
         return strategy.scope() if strategy else contextlib.nullcontext()
 
     def summary(self, *args, **kwargs):
-        """Prints the layers, as `keras.Model.summary` does, of a model that was never called too.
+        """Prints the layers, as `keras.Model.summary` does, even if the model was never called.
 
         Args:
             *args: of `keras.Model.summary`.
@@ -94,7 +94,7 @@ class Pretrained(KeepsQuantization, keras.Model):
         super().summary(*args, **kwargs)
 
     def count_params(self):
-        """Returns the number of weights, of a model that was never called too."""
+        """Returns the number of weights, even if the model was never called."""
         self.build((None, None))
         return super().count_params()
 

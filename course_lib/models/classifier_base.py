@@ -83,7 +83,7 @@ class Classifier(Task):
             folder: path of the preset.
 
         Raises:
-            ValueError: if the preset is no classifier of this kind.
+            ValueError: if the preset is not a classifier of this kind.
         """
         return _FAMILIES[heads.family(folder, cls.names_argument)]
 
@@ -95,12 +95,12 @@ class Classifier(Task):
             folder: path of the preset.
 
         Raises:
-            ValueError: if the preset is no classifier of this kind.
+            ValueError: if the preset is not a classifier of this kind.
         """
         return heads.arguments(folder, cls.names_argument)
 
     def default_compile(self):
-        """Returns cross-entropy over the labels that count, accuracy, and AdamW."""
+        """Returns cross-entropy that ignores labels of weight 0, accuracy, and AdamW."""
         return {
             "optimizer": keras.optimizers.AdamW(5e-5, weight_decay=0.01),
             "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight"),
@@ -125,17 +125,19 @@ class Classifier(Task):
 
         Args:
             batches: `Examples`.
-            class_weight: as in `fit`.
+            class_weight: as in `fit`. If a text may have several labels, it is the factor of a label where a text has
+                it, and "balanced" makes the texts that have a label count as much in sum as those without it.
 
         Returns:
             `Examples`.
 
         Raises:
-            ValueError: if all texts have one label, or a class weight has no class.
+            ValueError: if all texts have one label, where each has exactly one, or a class weight has no class.
         """
-        check_labels(batches, self.names)
+        if not self.multi_label:
+            check_labels(batches, self.names)
         if class_weight is not None:
-            batches.weights = batches.weights * self._factors(batches.labels, batches.weights > 0, class_weight)
+            batches.weights = batches.weights * self._weights_of(batches, class_weight)
         return batches
 
     def class_weights(self, y, class_weight):
@@ -155,22 +157,23 @@ class Classifier(Task):
             return None
         if self.multi_label or (class_weight == "balanced" and y is None):
             raise ValueError("Expected raw texts and their labels with this class_weight; got arrays or a data set.")
-        y = None if y is None else np.asarray(y)
-        factors = self._factors(np.arange(len(self.names)), None, class_weight, counted=y)
-        return dict(enumerate(factors.tolist()))
+        return dict(enumerate(self._factors(class_weight, y).tolist()))
 
-    def _factors(self, labels, counts, class_weight, counted=None):
-        """The factor of each label: those given, or n / (C · the number of examples of the class)."""
+    def _weights_of(self, batches, class_weight):
+        """Computes the weight of each label of the batches."""
+        return self._factors(class_weight, batches.labels[batches.weights > 0])[batches.labels]
+
+    def _factors(self, class_weight, labels):
+        """Computes the factor of each class: as given, or n / (C · the number of its examples). Floats (C,)."""
         if class_weight == "balanced":
-            counted = labels[counts] if counted is None else counted
-            frequencies = np.bincount(np.ravel(counted), minlength=len(self.names))
-            factors = np.sum(frequencies) / (len(self.names) * np.maximum(frequencies, 1))
+            counts = np.bincount(np.ravel(labels), minlength=len(self.names))
+            factors = np.sum(counts) / (len(self.names) * np.maximum(counts, 1))
         elif isinstance(class_weight, dict):
             factors = np.ones(len(self.names))
             factors[self._indices(class_weight)] = list(class_weight.values())
         else:
             raise ValueError(f"Expected class_weight to be a dict or 'balanced'; got {class_weight!r}.")
-        return factors.astype("float32")[labels]
+        return factors.astype("float32")
 
     def predict(self, x, batch_size=None, **kwargs):
         """Labels raw texts. Given arrays, it returns logits, as `keras.Model.predict` does.
@@ -190,7 +193,7 @@ class Classifier(Task):
         raw = self._read(x, batch_size=batch_size)
         if raw is None:
             return keras.Model.predict(self, x, batch_size, **kwargs)
-        logits, examples = self._logits(raw[0], raw[3], **kwargs)
+        logits, examples = self._logits(raw[0], batch_size=raw[3], **kwargs)
         return self._predictions(logits, examples.weights)
 
     def predict_on_batch(self, x):
@@ -205,9 +208,9 @@ class Classifier(Task):
         raw = self._read(x)
         return super().predict_on_batch(x) if raw is None else self.predict(raw[0], len(raw[0]), verbose=0)
 
-    def _logits(self, texts, batch_size=None, verbose="auto", **kwargs):
-        """The logits of texts, float64, in their order; and the examples that were made of them."""
-        examples = self.examples(texts, batch_size=batch_size)
+    def _logits(self, texts, y=None, batch_size=None, verbose="auto", **kwargs):
+        """Computes the logits of texts, float64, in their order. Returns the examples that were made of them, too."""
+        examples = self.examples(texts, y, batch_size=batch_size)
         verbose = 0 if len(texts) == 1 else verbose
         found = keras.Model.predict(self, examples, verbose=verbose, **kwargs)
         logits = examples.in_order(found).astype("float64")
@@ -240,12 +243,12 @@ class Classifier(Task):
         if raw is None or raw[1] is None:
             raise ValueError("Expected raw texts and a label for each; got none.")
         texts, y, _, batch_size = raw
-        logits, _ = self._logits(texts, batch_size, verbose)
-        right = self.examples(texts, y)
-        counts = slice(None) if self.multi_label else right.weights > 0
-        return classification_report(right.labels[counts], self._chosen(logits)[counts], self.names)
+        logits, examples = self._logits(texts, y, batch_size, verbose)
+        counts = slice(None) if self.multi_label else examples.weights > 0
+        return classification_report(examples.labels[counts], self._chosen(logits)[counts], self.names)
 
     def _chosen(self, logits):
+        """Finds the classes that logits (..., C) decide for: integers (...)."""
         return logits.argmax(axis=-1)
 
     def examples(self, x, y=None, sample_weight=None, batch_size=None, seed=None):
@@ -253,19 +256,20 @@ class Classifier(Task):
 
         Args:
             x: n texts; for a `TokenClassifier`, n sequences of words.
-            y: n names of labels, or their places among the names; for a `TokenClassifier`, n sequences of them, with
-                one per word. Without them, each label is the first.
+            y: n names of labels, or their indices among the names; for a `TokenClassifier`, n sequences of them, with
+                one per word; with `multi_label`, n collections of names, or 0 and 1 of shape (n, C). Without labels,
+                each is the first, or none.
             sample_weight: floats (n,) for the loss. Defaults to 1.
             batch_size: B. Defaults to 32.
-            seed: of the order, which differs from epoch to epoch. Without one, texts are in the order of their lengths.
+            seed: seed for shuffling; each epoch is shuffled differently. Without one, texts are sorted by length.
 
         Returns:
             `Examples`.
 
         Raises:
-            ValueError: if the backbone has no tokenizer; there is no text, or one is no string, is empty, or has more
-                tokens than the backbone has positions; or the labels or weights are not as many, or a label is not
-                among the names.
+            ValueError: if the backbone has no tokenizer; if there is no text, or one is not a string, is empty, or has
+                more tokens than the backbone has positions; or if the number of labels or weights is wrong, or a label
+                is not among the names.
         """
         self.check_tokenizer()
         x = raw_text(x)

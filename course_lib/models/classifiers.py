@@ -92,7 +92,7 @@ class TextClassifier(Classifier):
 
         Args:
             inputs: the tokenizer's dict, or token ids (B, T) alone.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
             Logits (B, C).
@@ -125,38 +125,20 @@ class TextClassifier(Classifier):
                 row[self._indices(found)] = 1
         return has, np.ones_like(has)
 
-    def training_batches(self, batches, class_weight=None):
-        """Prepares batches for training, as every classifier does.
-
-        With `multi_label`, a class weight is the factor of a class where a text has it, and "balanced" makes the texts
-        with a class count as much in sum as those without.
-
-        Args:
-            batches: `Examples`.
-            class_weight: as in `fit`.
-
-        Returns:
-            `Examples`.
-
-        Raises:
-            ValueError: if a class weight has no class or, without `multi_label`, all texts have one label.
-        """
+    def _weights_of(self, batches, class_weight):
         if not self.multi_label:
-            return super().training_batches(batches, class_weight)
+            return super()._weights_of(batches, class_weight)
+        has = batches.labels  # (n, C)
         if class_weight == "balanced":
-            have = batches.labels.sum(axis=0)
-            factors = (len(batches.labels) - have) / np.maximum(have, 1)
+            factors = (len(has) - has.sum(axis=0)) / np.maximum(has.sum(axis=0), 1)
         else:
-            factors = self._factors(np.arange(len(self.names)), None, class_weight or {})
-        batches.weights = batches.weights * np.where(batches.labels > 0, factors, 1).astype("float32")
-        return batches
+            factors = self._factors(class_weight, None)
+        return np.where(has > 0, factors, 1).astype("float32")
 
     def _chosen(self, logits):
-        return (
-            logits >= np.log(self.threshold) - np.log1p(-np.array(self.threshold))
-            if self.multi_label
-            else super()._chosen(logits)
-        )
+        if not self.multi_label:
+            return super()._chosen(logits)
+        return logits >= np.log(self.threshold) - np.log1p(-np.array(self.threshold))  # booleans (n, C)
 
     def _predictions(self, logits, weights):
         if not self.multi_label:
@@ -216,7 +198,7 @@ class TokenClassifier(Classifier):
         Args:
             inputs: the tokenizer's dict, or token ids (B, T) alone; with `word_positions`, integers (B, W), as
                 `course_lib.text.word_alignment.pack_words` returns them, only these are scored.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
             Logits (B, W, C), or (B, T, C).
@@ -271,7 +253,7 @@ class TokenClassifier(Classifier):
             ValueError: if `examples` cannot read the sentences, or the labels are not "O", "B-type" and "I-type".
         """
         sentences, _, _, batch_size = self._read(x, batch_size=batch_size) or (x, None, None, None)
-        logits, examples = self._logits(sentences, batch_size, verbose)
+        logits, examples = self._logits(sentences, None, batch_size, verbose)
         counts = examples.weights.astype(bool).sum(axis=1)
         return [
             [

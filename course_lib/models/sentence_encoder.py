@@ -171,7 +171,7 @@ class SentenceEncoder(Task):
 
         Args:
             inputs: the tokenizer's dict, or token ids (B, T) alone.
-            training: whether to drop out.
+            training: whether to apply dropout.
 
         Returns:
             Floats (B, D), with `normalize` each of unit length; zeros without a token to take the mean or maximum of.
@@ -189,16 +189,16 @@ class SentenceEncoder(Task):
 
         Args:
             x: n pairs of strings, such as a question and its answer.
-            y: not taken.
-            sample_weight: not taken.
+            y: must be None.
+            sample_weight: must be None.
             batch_size: B, the number of pairs. Defaults to 32. More pairs make a harder task.
-            seed: of the order, which differs from epoch to epoch. Without one, the order is that of x.
+            seed: seed for shuffling; each epoch is shuffled differently. Without one, the order is that of x.
 
         Returns:
             A `keras.utils.PyDataset` of inputs with 2 B rows, the first texts before the second ones.
 
         Raises:
-            ValueError: if x holds something else than pairs of strings, fewer than two of them, or a text with more
+            ValueError: if x holds anything but pairs of strings, fewer than two of them, or a text with more
                 tokens than the backbone has positions.
         """
         if y is not None or sample_weight is not None:

@@ -80,7 +80,7 @@ class Task(Pretrained):
             y: a label per text, or None.
             sample_weight: a weight per text for the loss, or None.
             batch_size: B. Defaults to 32.
-            seed: of the order, which differs from epoch to epoch. Without one, texts are in the order of their lengths.
+            seed: seed for shuffling; each epoch is shuffled differently. Without one, texts are sorted by length.
 
         Returns:
             A `keras.utils.PyDataset`.

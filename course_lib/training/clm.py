@@ -7,8 +7,6 @@ interface.
 Shapes: B batch, T length.
 """
 
-import dataclasses
-
 from course_lib.models.gpt2 import GPT2, GPT2CausalLM, GPT2Config
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.text.packing import TokenStream
@@ -77,23 +75,4 @@ class CausalLanguageModeling:
         )
         model = GPT2CausalLM(GPT2(config, tokenizer, dtype=self.recipe.dtype), dtype=self.recipe.dtype)
         model.build()
-        return model
-
-    def trained_model(self, preset):
-        """Makes the model of a preset, with the recipe's dropout and dtype.
-
-        Args:
-            preset: path of a folder.
-
-        Returns:
-            A `GPT2CausalLM`.
-
-        Raises:
-            ValueError: if the preset holds another model, or lacks a head.
-        """
-        trained, rate = self.model_class.from_preset(preset), self.recipe.dropout
-        config = dataclasses.replace(trained.config, dropout=rate, embedding_dropout=rate, attention_dropout=rate)
-        model = self.model_class(GPT2(config, trained.tokenizer, dtype=self.recipe.dtype), dtype=self.recipe.dtype)
-        model.build()
-        model.set_weights(trained.get_weights())
         return model

@@ -5,8 +5,6 @@
 Shapes: B batch, P predictions per row, V vocabulary.
 """
 
-import dataclasses
-
 import numpy as np
 
 from course_lib.models.bert import Bert, BertConfig, BertPretrainer
@@ -91,23 +89,4 @@ class MaskedLanguageModeling:
         relative_position_initialization(model.backbone)
         if counts is not None:
             unigram_output_bias(model.masked_lm, counts)
-        return model
-
-    def trained_model(self, preset):
-        """Makes the model of a preset, with the recipe's dropout and dtype.
-
-        Args:
-            preset: path of a folder.
-
-        Returns:
-            A `BertPretrainer`.
-
-        Raises:
-            ValueError: if the preset holds another model, or lacks a head.
-        """
-        trained, rate = self.model_class.from_preset(preset), self.recipe.dropout
-        config = dataclasses.replace(trained.config, dropout=rate, attention_dropout=rate)
-        model = self.model_class(Bert(config, trained.tokenizer, dtype=self.recipe.dtype), dtype=self.recipe.dtype)
-        model.build()
-        model.set_weights(trained.get_weights())
         return model

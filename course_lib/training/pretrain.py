@@ -125,9 +125,7 @@ def build(recipe, tokenizer, counts=None):
     """
     objective = OBJECTIVES[recipe.objective](recipe)
     keras.utils.set_random_seed(recipe.seed)
-    model = (
-        objective.trained_model(resolve_start(recipe.start)) if recipe.start else objective.new_model(tokenizer, counts)
-    )
+    model = _start_of(recipe, objective.model_class) if recipe.start else objective.new_model(tokenizer, counts)
     schedule = WarmupLinearDecay(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
     optimizer = OPTIMIZERS[recipe.optimizer](schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
     optimizer.build(model.trainable_variables)
@@ -138,6 +136,18 @@ def build(recipe, tokenizer, counts=None):
         weighted_metrics=defaults["weighted_metrics"],
         jit_compile=recipe.jit_compile,
     )
+    return model
+
+
+def _start_of(recipe, model_class):
+    """Loads the model that a run starts from, with the recipe's dropout and dtype."""
+    trained = model_class.from_preset(resolve_start(recipe.start))
+    rates = [field.name for field in dataclasses.fields(trained.config) if field.name.endswith("dropout")]
+    config = dataclasses.replace(trained.config, **dict.fromkeys(rates, recipe.dropout))
+    backbone = model_class.backbone_class(config, trained.tokenizer, dtype=recipe.dtype)
+    model = model_class(backbone, dtype=recipe.dtype)
+    model.build()
+    model.set_weights(trained.get_weights())
     return model
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import tomllib
+import typing
 
 from course_lib import assets
 from course_lib.checkpoints.files import read_json
@@ -128,9 +129,7 @@ class Recipe:
         known = {field.name: field.type for field in dataclasses.fields(cls)}
         wrong = [f"there is no field {name}" for name in sorted(fields.keys() - known.keys())]
         for name in fields.keys() & known.keys():
-            kind = {"int": int, "float": float, "bool": bool}.get(
-                str(getattr(known[name], "__name__", known[name])).split()[0], str
-            )
+            kind = next(iter(typing.get_args(known[name])), known[name])  # int of int | None
             value = fields[name]
             if isinstance(value, bool) != (kind is bool) or not isinstance(
                 value, (int, float) if kind is float else kind
