@@ -10,12 +10,14 @@ from course_lib.layers import (
     padding_mask,
     scaled_dot_product_attention,
 )
-from course_lib.models.bert import Bert, BertConfig, BertPretrainer
+from course_lib.models.bert import Bert, BertConfig
+from course_lib.models.bert_pretrainer import BertPretrainer
 from course_lib.models.classifiers import TextClassifier, TokenClassifier
 from course_lib.models.gpt2 import GPT2, GPT2CausalLM, GPT2Config
 from course_lib.models.openai_gpt import OpenAIGPT, OpenAIGPTCausalLM, OpenAIGPTConfig
 from course_lib.models.sentence_encoder import SentenceEncoder
-from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqLM
+from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from course_lib.models.seq2seq_lm import Seq2SeqLM
 from course_lib.text import BytePairTokenizer, WordPieceTokenizer
 
 __version__ = "0.2.0"

@@ -12,7 +12,8 @@ from course_lib.data import jupyterlab_translations
 from course_lib.experiments import replays
 from course_lib.generation.samplers import BeamSearch, Greedy
 from course_lib.metrics.translation import bleu_and_chrf
-from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqLM, teacher_forcing
+from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from course_lib.models.seq2seq_lm import Seq2SeqLM, teacher_forcing
 from course_lib.text.batches import Pairs
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.training.losses import CrossEntropy

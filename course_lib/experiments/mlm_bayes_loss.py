@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 from course_lib import assets, experiments
 from course_lib.data.synthetic_language import FIRST_WORD, MASK, ArtificialLanguage, entropy
 from course_lib.experiments import replays
-from course_lib.models.bert import Bert, BertConfig, BertPretrainer
+from course_lib.models.bert import Bert, BertConfig
+from course_lib.models.bert_pretrainer import BertPretrainer
 from course_lib.text.masking import Masking
 from course_lib.training import initialization
 from course_lib.training.losses import CrossEntropy

@@ -10,7 +10,8 @@ from keras import ops
 from course_lib import experiments
 from course_lib.data import number_words
 from course_lib.experiments import replays
-from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqLM, teacher_forcing
+from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from course_lib.models.seq2seq_lm import Seq2SeqLM, teacher_forcing
 from course_lib.text.byte_pair import BytePairTokenizer
 from course_lib.training.losses import CrossEntropy
 from course_lib.training.optimizers import AdamW

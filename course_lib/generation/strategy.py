@@ -49,7 +49,11 @@ class Strategy:
 
     @property
     def settings(self):
-        """Arguments of the compiled loop: a dict of float32 scalars. Fields that are None are left out."""
+        """Arguments of the compiled loop: a dict of float32 scalars. Fields that are None are left out.
+
+        Raises:
+            ValueError: if the fields are arguments, and the instance has attributes that are not fields.
+        """
         if not self._fields_are_arguments:
             return {}
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -7,7 +7,8 @@ Shapes: B batch, P predictions per row, V vocabulary.
 
 import numpy as np
 
-from course_lib.models.bert import Bert, BertConfig, BertPretrainer
+from course_lib.models.bert import Bert, BertConfig
+from course_lib.models.bert_pretrainer import BertPretrainer
 from course_lib.text.masking import Masking
 from course_lib.text.packing import pack_segments
 from course_lib.text.sentence_pairs import SentencePairs, split_sentences

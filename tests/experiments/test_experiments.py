@@ -21,7 +21,8 @@ from course_lib.experiments import number_translation
 from course_lib.experiments.frozen_features import best_linear
 from course_lib.experiments.mlm_bayes_loss import TASKS, MlmBayesLoss, compare, predict
 from course_lib.experiments.pretraining_ablation import PretrainingAblation, f1
-from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqLM
+from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from course_lib.models.seq2seq_lm import Seq2SeqLM
 
 pytestmark = pytest.mark.one_backend
 

@@ -12,7 +12,7 @@ from keras import ops
 from layer_checks import TOKENS, LayerChecks, X, config_tells, randomize, same, to_numpy
 
 from course_lib import Bert, BertConfig, BertPretrainer, WordPieceTokenizer
-from course_lib.models.bert import MaskedLanguageModelHead
+from course_lib.models.bert_pretrainer import MaskedLanguageModelHead
 
 SIZES = {
     "vocabulary_size": 20,

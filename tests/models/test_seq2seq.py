@@ -12,7 +12,7 @@ from layer_checks import LOW_PRECISION, compiled, randomize, same, symbol, to_nu
 
 from course_lib import BytePairTokenizer, Seq2Seq, Seq2SeqConfig, Seq2SeqLM
 from course_lib.generation.samplers import BeamSearch, Greedy, MinP, Sampler, TopK, TopP
-from course_lib.models.seq2seq import teacher_forcing
+from course_lib.models.seq2seq_lm import teacher_forcing
 
 SIZES = {"vocabulary_size": 20, "num_layers": 2, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 12}
 rng = np.random.default_rng(0)

@@ -5,7 +5,8 @@ import pytest
 from layer_checks import randomize
 
 from course_lib import BytePairTokenizer
-from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqLM
+from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from course_lib.models.seq2seq_lm import Seq2SeqLM
 
 
 @pytest.mark.one_backend

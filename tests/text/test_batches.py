@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from course_lib import Bert, BertConfig, BytePairTokenizer, TextClassifier
-from course_lib.models.seq2seq import teacher_forcing
+from course_lib.models.seq2seq_lm import teacher_forcing
 from course_lib.text.batches import Examples, Pairs, by_length, check_labels, round_up, widened
 
 rng = np.random.default_rng(0)

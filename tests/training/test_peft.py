@@ -14,7 +14,8 @@ from layer_checks import compiled, same, to_numpy
 from safetensors.numpy import load_file, save_file
 
 from course_lib import GPT2, Bert, BertConfig, BertPretrainer, GPT2CausalLM, GPT2Config, TextClassifier, TokenClassifier
-from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqLM
+from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from course_lib.models.seq2seq_lm import Seq2SeqLM
 from course_lib.training.adaptation import enable_lora, merge_lora
 from course_lib.training.losses import CrossEntropy
 from course_lib.training.peft import load_lora, save_lora
