@@ -94,7 +94,8 @@ class Recipe:
                 ("length", f"from 1 to max_sequence_length, {self.max_sequence_length}",
                  1 <= self.length <= self.max_sequence_length),
                 ("batch_size", "1 or more", self.batch_size >= 1),
-                ("num_heads", f"a divisor of hidden_dim, {self.hidden_dim}", self.hidden_dim % self.num_heads == 0),
+                ("num_heads", f"a divisor of hidden_dim, {self.hidden_dim}",
+                 self.num_heads >= 1 and self.hidden_dim % self.num_heads == 0),
             )
             if not is_right
         ]  # fmt: skip
@@ -108,7 +109,7 @@ class Recipe:
         Args:
             path: of the file. It holds the fields that differ from the defaults. With `start`, the objective and the
                 size of the model are those of that preset, rows have its length up to 128, and the default learning
-                rate is 2e-4, since weights that have been trained would lose too much at a higher one.
+                rate is 2e-4, a tenth of that for new weights.
 
         Returns:
             A `Recipe`.
@@ -232,7 +233,7 @@ def resolve_start(name):
 
 
 def _fields_of_start(start):
-    """The fields of a recipe that the preset decides from which it starts."""
+    """Finds the fields of a recipe that its start decides."""
     folder = resolve_start(start)
     model_type = read_json(folder / "config.json").get("model_type")
     if model_type not in _OBJECTIVES:

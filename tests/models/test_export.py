@@ -28,6 +28,14 @@ SHAPES = (2, 3, 5), (4, 7, 2)  # batch size, length, length of the source
 rng = np.random.default_rng(0)
 
 
+def made(name):
+    """A model whose weights all matter."""
+    model = MODELS[name]()
+    model.build()
+    randomize(model)
+    return model
+
+
 def inputs_of(model, batch_size, length, source):
     """Inputs as an exported model takes them, with padding."""
     inputs = {}
@@ -59,9 +67,7 @@ def by_shape(array):
 def test_a_saved_model_takes_ids_of_any_size(name, tmp_path):
     import tensorflow as tf
 
-    model = MODELS[name]()
-    model.build()
-    randomize(model)
+    model = made(name)
     model.export(tmp_path / "exported", verbose=False)
     exported = tf.saved_model.load(tmp_path / "exported")
     for shape in SHAPES:
@@ -87,9 +93,7 @@ def test_after_training_and_after_loading(tmp_path):
 def test_litert_takes_ids_of_any_size(name, tmp_path):
     import tensorflow as tf
 
-    model = MODELS[name]()
-    model.build()
-    randomize(model)
+    model = made(name)
     model.export(tmp_path / "model.tflite", format="litert", verbose=False)
     for shape in SHAPES:
         inputs = inputs_of(model, *shape)
@@ -103,9 +107,7 @@ def test_litert_takes_ids_of_any_size(name, tmp_path):
 def test_onnx_takes_ids_of_any_size(name, tmp_path):
     import onnxruntime
 
-    model = MODELS[name]()
-    model.build()
-    randomize(model)
+    model = made(name)
     model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for shape in SHAPES:

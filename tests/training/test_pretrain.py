@@ -234,6 +234,7 @@ def test_a_recipe_of_ones_own(tmp_path):
         (b"steps = 100\nwarmup_steps = 100\nlength = 300", "warmup_steps.*100.*length.*128.*300"),
         (b"steps = '40'\nwhole_words = 1\nlearning_rate = true", "(steps|whole_words|learning_rate).*type.*type.*type"),
         (b"start = 'gpt-mini'\nnum_layers = 3\nobjective = 'masked'", "gpt-mini.*num_layers.*4.*3.*objective.*causal"),
+        (b"num_heads = 0", "num_heads has to be a divisor of hidden_dim, 192, not 0"),
         (b"start = 'seq2seq-mini'", "course-seq2seq"),
         (b"optimizer = 'sgd'", 'optimizer has to be "adamw" or "muon"'),
     ],
