@@ -434,6 +434,8 @@ def test_a_data_set_of_strings_trains_and_is_labelled():
 @pytest.mark.parametrize("name", TASKS)
 def test_one_batch_of_texts(name):
     make, data = TASKS[name]
+    if name == "Seq2SeqLM":
+        data = (TEXTS[::3], TEXTS[1::3] + TEXTS[:1])  # of one width, since pairs of several are evaluated in several batches
     model = make()
     before = float(np.ravel(model.test_on_batch(*data))[0])
     logs = model.train_on_batch(*data, return_dict=True)
@@ -442,7 +444,7 @@ def test_one_batch_of_texts(name):
         return  # each batch is masked anew
     whole = model.evaluate(*data, batch_size=len(data[0]), verbose=0, return_dict=True)["loss"]
     found = float(np.ravel(model.test_on_batch(*data))[0])
-    np.testing.assert_allclose(found, whole, rtol=1e-3)  # pairs are evaluated in several batches, whose means differ
+    np.testing.assert_allclose(found, whole, rtol=1e-5)
 
 
 @pytest.mark.one_backend
