@@ -435,7 +435,7 @@ def test_a_data_set_of_strings_trains_and_is_labelled():
 def test_one_batch_of_texts(name):
     make, data = TASKS[name]
     if name == "Seq2SeqLM":
-        data = (TEXTS[::3], TEXTS[1::3] + TEXTS[:1])  # of one width, since pairs of several are evaluated in several batches
+        data = (TEXTS[::3], TEXTS[1::3] + TEXTS[:1])  # of one width: others are evaluated in several batches
     model = make()
     before = float(np.ravel(model.test_on_batch(*data))[0])
     logs = model.train_on_batch(*data, return_dict=True)
