@@ -17,10 +17,11 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := $(VENV)/bin/uv pip install --python $(VENV)/bin/python
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 NBVAL := --nbval-current-env --nbval-cell-timeout 600
+# A number after ≈ may differ in its last digits on another machine.
+SANITIZE := --nbval-sanitize-with tests/nbval_sanitize.cfg
 NOTEBOOKS := $(if $(CHAPTERS),$(foreach chapter,$(CHAPTERS),$(wildcard notebooks/$(chapter)_*.ipynb)),notebooks)
-FIRST_CHAPTER := work/$(notdir $(firstword $(sort $(wildcard notebooks/*.ipynb))))
 
-.PHONY: help lab reset update test test-tensorflow test-jax test-chapters quick pythons notebooks notebooks-jax bench accelerator parity lint format lock clean
+.PHONY: help lab reset update test test-tensorflow test-jax test-chapters quick pythons notebooks notebooks-jax bench accelerator parity figures lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +30,7 @@ lab: $(VENV)/ready ## JupyterLab on working copies of the chapters, in work/; mi
 	@$(MAKE) --silent $(VENV)/data || echo "The chapters that need what is missing will ask for it again."
 	@$(VENV)/bin/python course_lib/course/working_copies.py
 	$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
-		--LabApp.default_url=/lab/tree/$(FIRST_CHAPTER) $(LAB_OPTIONS)
+		--LabApp.default_url=/lab/tree/work/index.ipynb $(LAB_OPTIONS)
 
 reset: $(VENV)/ready ## restore working copies, CHAPTERS="01 08"; a changed one is kept under another name; seconds
 	@test -n "$(CHAPTERS)" || { echo 'Say which: make reset CHAPTERS="01 08"'; exit 1; }
@@ -49,7 +50,7 @@ test-jax: $(VENV)/data ## the library's tests on JAX; 12 minutes
 	KERAS_BACKEND=jax $(PYTEST) -m "not parity and not one_backend"
 
 test-chapters: $(VENV)/data ## the chapters on TensorFlow, their outputs compared, CHAPTERS="01 08" or all; 13 minutes
-	KERAS_BACKEND=tensorflow $(PYTEST) --nbval $(NBVAL) $(NOTEBOOKS)
+	KERAS_BACKEND=tensorflow $(PYTEST) --nbval $(NBVAL) $(SANITIZE) $(NOTEBOOKS)
 
 quick: $(VENV)/data ## what fails first: the library's tests on TensorFlow alone, no chapters
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "not parity and not slow"
@@ -71,6 +72,9 @@ accelerator: $(VENV)/ready ## right and fast on this machine's GPU or TPU, PyTor
 
 parity: $(VENV)/parity $(VENV)/data ## live against transformers and KerasHub; 5 minutes, and 4 to install PyTorch first
 	KERAS_BACKEND=tensorflow $(VENV)/bin/python -m pytest -m parity
+
+figures: $(VENV)/ready ## draw the chapters' schematics into docs/figures/; seconds
+	$(VENV)/bin/python -m course_lib.course.figures
 
 lint: $(VENV)/ready ## Ruff's rules and format, notebooks included; seconds
 	$(VENV)/bin/ruff check

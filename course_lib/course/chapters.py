@@ -1,12 +1,11 @@
 """Runs the chapters and saves them, as `make notebooks` does. All stored outputs are made in this way.
 
-`python -m course_lib.course.chapters execute 01 08` runs chapters 01 and 08 (without numbers, all of them). `… table`
-writes the table of chapters into README.md. Times and memory are recorded in `data/runs/chapters.json` and copied from
-there into each chapter's header and the table, so nobody types them.
+`python -m course_lib.course.chapters execute 01 08` runs chapters 01 and 08 (without numbers, all of them), and
+`… contents` writes what is made from their headers: the table of chapters, the contents page, and the links. Times and
+memory are recorded in `data/runs/chapters.json` and copied from there, so nobody types them.
 """
 
 import argparse
-import base64
 import dataclasses
 import datetime
 import json
@@ -19,7 +18,6 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MARKS = ("<!-- chapters -->\n", "<!-- /chapters -->")
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -38,14 +36,14 @@ class Header:
     Attributes:
         number: two digits, as in the file's name.
         title: the text after the dot.
-        mirrors: the sections of the article that it follows, the text after **Mirrors**.
-        builds: the text after **Builds**.
+        follows: the sections of the article that it follows, the text after **Follows**.
+        builds: the text after **You build**.
         takes: the text after **Takes**.
     """
 
     number: str
     title: str
-    mirrors: str
+    follows: str
     builds: str
     takes: str
 
@@ -66,11 +64,11 @@ def read_header(source):
     if not title:
         raise ValueError(f"Expected a chapter to begin with '# 01 · Its title'; got {source[:60]!r}.")
     parts = {}
-    for name in ("Mirrors", "Builds", "Takes"):
+    for name in ("Follows", "You build", "Takes"):
         texts = re.findall(rf"^\*\*{name}\*\*(.*?)(?=^\*\*|^\s*$|\Z)", source, re.MULTILINE | re.DOTALL)
         if len(texts) != 1:
             raise ValueError(f"Expected one line that begins with **{name}** in chapter {title[1]}; got {len(texts)}.")
-        parts[name.lower()] = " ".join(texts[0].rstrip("\\ \n").split())
+        parts[name.lower().split()[-1].replace("build", "builds")] = " ".join(texts[0].rstrip("\\ \n").split())
     return Header(title[1], title[2].strip(), **parts)
 
 
@@ -86,7 +84,7 @@ def find(numbers=()):
     Raises:
         ValueError: if there is no chapter with one of the numbers.
     """
-    chapters = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+    chapters = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
     if unknown := [number for number in numbers if number not in chapters]:
         raise ValueError(f"Expected chapters among {', '.join(chapters)}; got {', '.join(unknown)}.")
     return [path for number, path in chapters.items() if not numbers or number in numbers]
@@ -109,9 +107,12 @@ def execute(path):
     import nbformat
     from nbclient import NotebookClient
 
+    from course_lib.progress import progress_bar
+
     notebook = nbformat.read(path, as_version=4)
     number = read_header(notebook.cells[0].source).number
     notebook.cells.append(nbformat.v4.new_code_cell(MEMORY))
+    bar = progress_bar(len(notebook.cells), desc=path.stem, unit="cell", leave=False)
     client = NotebookClient(
         notebook,
         timeout=1800,
@@ -120,9 +121,11 @@ def execute(path):
         record_timing=False,
         store_widget_state=False,
         coalesce_streams=True,
+        on_cell_complete=lambda cell, cell_index: bar.update(cell_index + 1 - bar.n),
     )
     start = time.perf_counter()
-    client.execute(env={**os.environ, "KERAS_BACKEND": "tensorflow"}, stderr=subprocess.DEVNULL)
+    with bar:
+        client.execute(env={**os.environ, "KERAS_BACKEND": "tensorflow"}, stderr=subprocess.DEVNULL)
     seconds = time.perf_counter() - start
     gigabytes = float(notebook.cells.pop().outputs[0].data["text/plain"])
     now = {
@@ -135,7 +138,7 @@ def execute(path):
     source = notebook.cells[0].source
     takes = describe(_record(number, now))
     notebook.cells[0].source = re.sub(r"^\*\*Takes\*\*.*$", f"**Takes** {takes}", source, flags=re.MULTILINE)
-    _replace(path, nbformat.writes(tidy(notebook)) + "\n")
+    replace_file(path, nbformat.writes(tidy(notebook)) + "\n")
     return now
 
 
@@ -178,64 +181,7 @@ def describe(taken):
         A string such as "about 25 s and 1.3 GB of memory on 2 cores."
     """
     plural = "" if taken["cores"] == 1 else "s"
-    return f"about {_time(taken['seconds'])} and {taken['gigabytes']} GB of memory on {taken['cores']} core{plural}."
-
-
-def render_table():
-    """Makes the table of chapters for README.md from the chapters' headers and the record.
-
-    Returns:
-        A string of Markdown that ends with a line break.
-    """
-    record = read_record()
-    rows = ["| # | chapter | seed | builds | time |", "| --- | --- | --- | --- | --- |"]
-    for path in find():
-        header = read_header("".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]))
-        sections = ", ".join(re.findall(r"\d+(?:\.\d+)?", header.mirrors.split("of the seed")[0]))
-        took = _time(record[header.number]["seconds"]) if header.number in record else "not yet measured"
-        link = f"[{header.title}](notebooks/{path.name})"
-        rows.append(f"| {header.number} | {link} | {sections} | {header.builds.rstrip('.')} | {took} |")
-    return "\n".join(rows) + "\n"
-
-
-def write_table():
-    """Writes the table of chapters between its marks in README.md.
-
-    Raises:
-        ValueError: if README.md does not have both marks exactly once and in the right order.
-    """
-    path = ROOT / "README.md"
-    before, table, after = split_readme(path.read_text(encoding="utf-8"))
-    if table != render_table():
-        _replace(path, before + render_table() + after)
-
-
-def write_picture():
-    """Saves the picture for README.md, `data/runs/readme.png`: the output of the cell tagged `readme`."""
-    for path in find():
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            if "readme" in cell["metadata"].get("tags", []):
-                pictures = [output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output["data"]]
-                (ROOT / "data" / "runs" / "readme.png").write_bytes(base64.b64decode(pictures[0]))
-
-
-def split_readme(text):
-    """Splits README.md at the marks of its table.
-
-    Args:
-        text: content of README.md.
-
-    Returns:
-        Three strings: the text before the table, the table, and the text after it.
-
-    Raises:
-        ValueError: if the text does not have both marks exactly once and in the right order.
-    """
-    opening, closing = MARKS
-    if (text.count(opening), text.count(closing)) != (1, 1) or text.index(closing) < text.index(opening):
-        raise ValueError(f"Expected README.md to have the lines {opening.strip()} and {closing} once, in this order.")
-    start, end = text.index(opening) + len(opening), text.index(closing)
-    return text[:start], text[start:end], text[end:]
+    return f"about {in_words(taken['seconds'])} and {taken['gigabytes']} GB of memory on {taken['cores']} core{plural}."
 
 
 def main(arguments=None):
@@ -251,18 +197,19 @@ def main(arguments=None):
         prog="python -m course_lib.course.chapters", description="Run and save the chapters."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("execute", help="run chapters, save them, and write README.md's table and picture")
+    run = commands.add_parser("execute", help="run chapters, save them, and write what is made from their headers")
     run.add_argument("numbers", nargs="*", metavar="NUMBER", help="such as 01; all chapters without")
-    commands.add_parser("table", help="write the table of chapters into README.md, and its picture")
+    commands.add_parser("contents", help="write the table of chapters, the contents page, and the chapters' links")
     options = parser.parse_args(arguments)
     from nbclient.exceptions import CellExecutionError
+
+    from course_lib.course import contents
 
     try:
         for path in find(options.numbers) if options.command == "execute" else []:
             print(f"{path.stem}: ", end="", flush=True)
             print(describe(execute(path)), flush=True)
-        write_table()
-        write_picture()
+        contents.write()
     except CellExecutionError as error:
         return f"a cell failed, and {path.name} stays as it was.\n" + re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     except ValueError as error:
@@ -278,7 +225,7 @@ def _record(number, now):
         return last
     path = ROOT / "data" / "runs" / "chapters.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, json.dumps(dict(sorted({**record, number: now}.items())), indent=2, ensure_ascii=False) + "\n")
+    replace_file(path, json.dumps(dict(sorted({**record, number: now}.items())), indent=2, ensure_ascii=False) + "\n")
     return now
 
 
@@ -286,7 +233,15 @@ def _near(value, other, share):
     return abs(value - other) <= share * other
 
 
-def _time(seconds):
+def in_words(seconds):
+    """Says a time as a reader needs it.
+
+    Args:
+        seconds: a number.
+
+    Returns:
+        A string such as "25 s" or "2.5 minutes".
+    """
     if seconds < 90:
         return f"{max(5, 5 * round(seconds / 5))} s"
     return f"{round(seconds / 30) / 2:g} minutes"
@@ -304,8 +259,15 @@ def _processor():
     return platform.machine()
 
 
-def _replace(path, text):
-    """Writes a file in one step."""
+def replace_file(path, text):
+    """Writes a text file in one step, if its content changes.
+
+    Args:
+        path: path of the file.
+        text: its content.
+    """
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

@@ -60,10 +60,9 @@ def refresh(source=_ROOT / "notebooks", folder=_ROOT / "work", reset=()):
     """
     source, folder = pathlib.Path(source), pathlib.Path(folder)
     chapters = sorted(source.glob("*.ipynb"))
-    if unknown := sorted(set(reset) - {path.name[:2] for path in chapters}):
-        raise ValueError(
-            f"Expected numbers of chapters, {chapters[0].name[:2]} to {chapters[-1].name[:2]}; got {unknown}."
-        )
+    numbers = [path.name[:2] for path in chapters if path.name[:2].isdigit()]
+    if unknown := sorted(set(reset) - set(numbers)):
+        raise ValueError(f"Expected numbers of chapters, {numbers[0]} to {numbers[-1]}; got {unknown}.")
     folder.mkdir(parents=True, exist_ok=True)
     bases_path = folder / _BASES
     bases = json.loads(bases_path.read_text()) if bases_path.is_file() else {}
