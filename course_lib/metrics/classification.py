@@ -84,3 +84,26 @@ def classification_report(right, predicted, names):
         confusion,
         table,
     )
+
+
+def bootstrap_accuracy(correct, resamples=1000, seed=0):
+    """Computes accuracies on bootstrap samples of both the training sets and the test examples.
+
+    Each sample draws training sets and, independently of them, test examples, both with replacement. So its accuracy
+    varies as it would with other labelled texts and another test set (Owen, 2007, https://arxiv.org/abs/0712.1111). Two
+    calls with the same seed draw the same samples, so their difference compares two classifiers on the same examples.
+
+    Shapes: R training sets, n examples, S samples.
+
+    Args:
+        correct: booleans (..., R, n), whether the classifier trained on each training set was right on each example.
+        resamples: S.
+        seed: seed of the random samples.
+
+    Returns:
+        Floats (S, ...). Their 2.5th and 97.5th percentiles bound a 95 % interval.
+    """
+    correct = np.asarray(correct, "float32")
+    rng = np.random.default_rng(seed)
+    shares = [rng.multinomial(size, np.full(size, 1 / size), resamples) / size for size in correct.shape[-2:]]
+    return np.einsum("sr,...rn,sn->s...", shares[0], correct, shares[1], optimize=True)

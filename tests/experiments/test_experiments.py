@@ -18,7 +18,7 @@ from course_lib import assets, experiments
 from course_lib.course import chapters
 from course_lib.data import wnut
 from course_lib.experiments import number_translation
-from course_lib.experiments.frozen_features import best_linear
+from course_lib.experiments.frozen_features import best_linear, unpack
 from course_lib.experiments.mlm_bayes_loss import TASKS, MlmBayesLoss, compare, predict
 from course_lib.experiments.pretraining_ablation import PretrainingAblation, f1
 from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
@@ -93,8 +93,11 @@ def test_the_record_is_of_todays_recipe_and_data(name):
 def test_the_record_of_frozen_features_is_whole():
     recipe = experiments.experiment("frozen-features")
     results = experiments.load("frozen-features")["results"]
-    points = {(result["features"], result["count"], result["draw"]) for result in results}
-    assert len(points) == len(results) == 3 * len(recipe.counts) * recipe.draws
+    points = [(r["features"], r["count"], r["draw"]) for r in results if "count" in r]
+    assert len(set(points)) == len(points) == len(recipe.kinds) * len(recipe.counts) * recipe.draws
+    for kind, correct in unpack(results, 1066).items():
+        shares = [r["accuracy"] for r in results if r["features"] == kind and "count" in r]
+        np.testing.assert_allclose(np.sort(correct.mean(axis=-1).ravel()), np.sort(shares), err_msg=kind)
 
 
 def test_every_record_that_a_chapter_draws_from_is_there():

@@ -41,7 +41,7 @@ interval = Exercise(
 
 nearest_label = Exercise(
     Property(
-        "there is one label a query",
+        "there is one label per query",
         lambda answer: np.shape(answer(_VECTORS[:2], _VECTORS, np.array([0, 1, 2]))) == (2,),
         "Take the largest similarity along the axis of the labelled vectors.",
     ),
@@ -72,5 +72,43 @@ crossing = Exercise(
         "a second curve that never overtakes is a ValueError",
         lambda answer: _refuses(answer, _COUNTS, [0.6, 0.7, 0.8], [0.5, 0.6, 0.7]),
         "Raise ValueError if the second is ahead nowhere.",
+    ),
+)
+
+
+def _covers(found):
+    share = np.mean(np.asarray(found["predicted"]) == np.asarray(found["labels"]))
+    error = 1.96 * np.sqrt(share * (1 - share) / len(found["texts"]))
+    return close(found["interval"], [max(0, share - error), min(1, share + error)], 0.01)
+
+
+own_test = Exercise(
+    Property(
+        "there are at least twenty different texts",
+        lambda answer: len(set(answer()["texts"])) == len(answer()["texts"]) >= 20,
+        "With fewer, the interval is as wide as half of all accuracies.",
+    ),
+    Property(
+        "there is a label and a prediction for each, 0 or 1",
+        lambda answer: all(
+            len(answer()[name]) == len(answer()["texts"]) and set(np.asarray(answer()[name]).tolist()) <= {0, 1}
+            for name in ("labels", "predicted")
+        ),
+        "1 is positive and 0 is negative. The classifier predicts from encoder.encode(texts).",
+    ),
+    Property(
+        "half of the texts are positive",
+        lambda answer: 0.4 <= np.mean(answer()["labels"]) <= 0.6,
+        "With unequal halves, always guessing the larger one looks like knowledge.",
+    ),
+    Property(
+        "at least one sentence fools the classifier",
+        lambda answer: not np.array_equal(answer()["predicted"], answer()["labels"]),
+        "Try denials, irony, or praise for something else than the film.",
+    ),
+    Property(
+        "the interval is that of the accuracy",
+        lambda answer: _covers(answer()),
+        "Give exercise 1's interval the answers that are right: predicted == labels.",
     ),
 )
