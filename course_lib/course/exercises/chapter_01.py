@@ -1,5 +1,7 @@
 """Checks for the exercises of chapter 01, self-attention."""
 
+import weakref
+
 import numpy as np
 
 from course_lib.course.exercises import Exercise, Property, close
@@ -20,57 +22,9 @@ def _draw(*shapes):
     return [random.normal(size=shape) for shape in shapes]
 
 
-# 1. Attention in loops: query (T, H), key (S, H), value (S, d_v) → output (T, d_v)
+# 1. Temperature: query (T, H), key (S, H), temperature → weights (T, S)
 
 _QUERY, _KEY, _VALUE = _draw((3, 4), (5, 4), (5, 2))
-
-
-def _like(answer, scale=None):
-    return close(answer(_QUERY, _KEY, _VALUE), _weights(_QUERY, _KEY, scale) @ _VALUE)
-
-
-loops = Exercise(
-    Property(
-        "3 queries and 5 values of width 2 give an output of shape (3, 2)",
-        lambda answer: np.shape(answer(_QUERY, _KEY, _VALUE)) == (3, 2),
-        "One row for each query, as wide as a value. The values are averaged; the keys only set the weights.",
-    ),
-    Property(
-        "with a single query and a single key, the output is the value",
-        lambda answer: close(answer(_QUERY[:1], _KEY[:1], _VALUE[:1]), _VALUE[:1]),
-        "The one weight must be 1: divide each exponential by the sum of the exponentials.",
-    ),
-    Property(
-        "where all values are the same, so is every output",
-        lambda answer: close(answer(_QUERY, _KEY, np.full((5, 2), 7.0)), np.full((3, 2), 7.0)),
-        "The weights of one query must sum to one over the keys: the sum runs over j while i stands still.",
-    ),
-    Property(
-        "the scores are scaled",
-        lambda answer: not _like(answer, scale=1),
-        "Between the product of query and key and the softmax, formula 4.1 divides by something.",
-    ),
-    Property(
-        "the scores are not divided by the width itself",
-        lambda answer: not _like(answer, scale=1 / 4),
-        "Formula 4.1 divides by the square root of the width of a key.",
-    ),
-    Property(
-        "random queries, keys and values give what formula 4.1 gives",
-        _like,
-        "Work out one output by hand, with two keys, and compare each step.",
-    ),
-    Property(
-        "scores of a thousand give finite outputs",
-        lambda answer: close(
-            answer(1000 * _QUERY, _KEY, _VALUE), _weights(1000 * _QUERY, _KEY) @ _VALUE, tolerance=1e-4
-        ),
-        "exp(1000) is infinite. Subtract the largest score of the query from all its scores first: no weight changes.",
-    ),
-)
-
-
-# 2. Temperature: query (T, H), key (S, H), temperature → weights (T, S)
 
 temperature = Exercise(
     Property(
@@ -84,7 +38,7 @@ temperature = Exercise(
         "The softmax must come last: what is divided after it no longer sums to one.",
     ),
     Property(
-        "a temperature of 1 gives the weights of formula 4.1",
+        "a temperature of 1 gives the weights of formula 1",
         lambda answer: close(answer(_QUERY, _KEY, 1.0), _weights(_QUERY, _KEY)),
         "The temperature comes on top of the square root of the width, which stays; and the sum runs over the keys.",
     ),
@@ -113,7 +67,7 @@ temperature = Exercise(
 )
 
 
-# 3. Window: length T, radius → booleans (T, T)
+# 2. Window: length T, radius → booleans (T, T)
 
 
 def _distance(length):
@@ -154,37 +108,178 @@ window = Exercise(
 )
 
 
-# 4. A softmax in float16: scores (..., S) → weights (..., S)
+# 3. One pass: query (H,), an iterator of pairs of key (H,) and value (d_v,) → output (d_v,)
 
 
-def _half(rows):
-    return np.array(rows, "float16")
+def _formula(query, key, value, scale=None):
+    return _weights(query[None], key, scale)[0] @ value
 
 
-half_softmax = Exercise(
+def _pairs(key, value):
+    return iter(list(zip(key, value, strict=True)))
+
+
+def _streams(answer, expected, key=None, value=None, factor=1.0, tolerance=1e-5):
+    key, value = _KEY if key is None else key, _VALUE if value is None else value
+    return close(answer(factor * _QUERY[0], _pairs(key, value)), expected(factor * _QUERY[0], key, value), tolerance)
+
+
+def _in_order(sign):
+    scores = _KEY @ _QUERY[0]
+    order = np.argsort(sign * scores)
+    return {"key": _KEY[order], "value": _VALUE[order]}
+
+
+def _most_held(answer, length=50):
+    """Counts the values that exist at once while an answer reads pairs that nobody else holds."""
+    seen, most = [], 0
+
+    def pairs():
+        nonlocal most
+        random = np.random.default_rng(1)
+        for _ in range(length):
+            value = random.normal(size=2)
+            seen.append(weakref.ref(value))
+            most = max(most, sum(one() is not None for one in seen))
+            yield random.normal(size=4), value
+
+    answer(_QUERY[0], pairs())
+    return most
+
+
+one_pass = Exercise(
     Property(
-        "float16 goes in and float16 comes out",
-        lambda answer: np.asarray(answer(_half([[0, 1]]))).dtype == np.float16,
-        "Whatever it computes in, the function returns the dtype that it was given.",
+        "with a single pair, the output is its value",
+        lambda answer: _streams(answer, lambda q, k, v: v[0], _KEY[:1], _VALUE[:1]),
+        "The pairs can be read once: a second loop finds nothing. In one loop, add up powers times values, and powers; "
+        "divide after it.",
     ),
     Property(
-        "each row sums to one",
-        lambda answer: close(np.sum(answer(_half([[0, 1, 2], [2, 2, 0]])), axis=-1), [1, 1], tolerance=2e-3),
-        "Sum over the last axis, and keep that axis (keepdims=True) so that the division meets each row.",
+        "where all values are the same, so is the output",
+        lambda answer: _streams(answer, lambda q, k, v: v[0], value=np.full((5, 2), 7.0)),
+        "The weights must sum to one: divide the sum of powers times values by the sum of the powers.",
     ),
     Property(
-        "a score of 60,000 gives no NaN",
-        lambda answer: close(answer(_half([[60_000, 0]])), [[1, 0]]),
-        "exp(60,000) is infinite in any dtype, and infinite divided by infinite is NaN. Subtract the largest score.",
+        "the scores are scaled",
+        lambda answer: not _streams(answer, lambda q, k, v: _formula(q, k, v, 1)),
+        "Formula 1 divides the product of query and key by the square root of their width.",
     ),
     Property(
-        "rows on very different levels give no NaN",
-        lambda answer: close(answer(_half([[60_000, 0], [-60_000, -60_000]])), [[1, 0], [0.5, 0.5]]),
-        "Subtract from each row its own largest score, not the largest of all.",
+        "five pairs, the largest score first, give what formula 1 gives",
+        lambda answer: _streams(answer, _formula, **_in_order(-1)),
+        "Work out the output of two pairs by hand, and compare the two sums after each of them.",
     ),
     Property(
-        "70,000 equal scores have equal weights above zero",
-        lambda answer: close(answer(np.zeros((1, 70_000), "float16")), np.full((1, 70_000), 1 / 70_000), 1e-7),
-        "In float16 no number is above 65,504, so that the sum overflows: compute in float32, and return float16.",
+        "scores of thousands give a finite output",
+        lambda answer: _streams(answer, _formula, **_in_order(-1), factor=10_000, tolerance=1e-4),
+        "exp(1000) is infinite. Keep the largest score so far, and take exp(score - largest).",
+    ),
+    Property(
+        "the largest score may come last",
+        lambda answer: all(
+            _streams(answer, _formula, **_in_order(1), factor=factor, tolerance=1e-4) for factor in (1, 10_000)
+        ),
+        "When a score exceeds the largest so far, both sums were made with the old one: multiply them by "
+        "exp(old - new) before you add.",
+    ),
+    Property(
+        "it holds no more than a few values at a time",
+        lambda answer: _most_held(answer) <= 5,
+        "The pairs may be more than memory holds: keep a running largest score and two running sums, and no list.",
+    ),
+)
+
+
+# 4. A pair of one's own: → two sentences, two referents, a dict of vectors (D,), and layers, each (W_Q, W_K, W_V)
+
+
+def _embedded(sentence, vectors):
+    width = len(next(iter(vectors.values())))
+    return np.array([vectors.get(word, np.zeros(width)) for word in sentence], "float64")
+
+
+def _attention_of_it(sentence, vectors, layers):
+    """The weights that "it" gives in the last layer, after layers of formula 1 with residual connections."""
+    x = _embedded(sentence, vectors)
+    for to_query, to_key, to_value in layers:
+        weights = _weights(x @ np.asarray(to_query), x @ np.asarray(to_key))
+        x = x + weights @ (x @ np.asarray(to_value))
+    return weights[sentence.index("it")]
+
+
+def _parts(answer):
+    sentences, referents, vectors, layers = answer()
+    return [sentence.split() for sentence in sentences], list(referents), dict(vectors), list(layers)
+
+
+def _differences(answer):
+    (one, two), *_ = _parts(answer)
+    return [(a, b) for a, b in zip(one, two, strict=False) if a != b]
+
+
+def _finds(answer, number):
+    sentences, referents, vectors, layers = _parts(answer)
+    weights = _attention_of_it(sentences[number], vectors, layers)
+    return weights[sentences[number].index(referents[number])] > 0.5
+
+
+def _fit(answer):
+    *_, vectors, layers = _parts(answer)
+    width = len(next(iter(vectors.values())))
+    if any(np.shape(vector) != (width,) for vector in vectors.values()):
+        return False
+    shapes = [[np.shape(matrix) for matrix in layer] for layer in layers]
+    return all(q == k and len(q) == 2 and q[0] == width and v == (width, width) for q, k, v in shapes)
+
+
+own_pair = Exercise(
+    Property(
+        "both sentences contain “it”",
+        lambda answer: all("it" in sentence for sentence in _parts(answer)[0]),
+        "The first result holds two strings of words with spaces between them, and no punctuation.",
+    ),
+    Property(
+        "they differ in one word, and it is not “it”",
+        lambda answer: (
+            len({len(sentence) for sentence in _parts(answer)[0]}) == 1
+            and len(_differences(answer)) == 1
+            and "it" not in _differences(answer)[0]
+        ),
+        "One word decides, as “hungry” and “open” do; all others are the same, in the same order.",
+    ),
+    Property(
+        "the two referents differ, and each occurs in both sentences",
+        lambda answer: (
+            len(set(_parts(answer)[1])) == 2
+            and all(word in sentence for word in _parts(answer)[1] for sentence in _parts(answer)[0])
+        ),
+        "The second result holds what “it” means in the first sentence, and what it means in the second.",
+    ),
+    Property(
+        "they are not the dog and the gate",
+        lambda answer: not {"dog", "gate"} & set(_parts(answer)[1]),
+        "Take a pair of your own; the chapter's is solved.",
+    ),
+    Property(
+        "the shapes fit",
+        _fit,
+        "With vectors of width D, the matrices of queries and keys are (D, H), and those of values (D, D).",
+    ),
+    Property(
+        "there is more than one layer",
+        lambda answer: len(_parts(answer)[3]) > 1,
+        "Section 5: in the first layer, the ratio between the two referents is the same in both sentences.",
+    ),
+    Property(
+        "in the first sentence, “it” gives more than half of its attention to its referent",
+        lambda answer: _finds(answer, 0),
+        "Follow “it” layer by layer: print what it attends to, and its vector after the layer. Scores are divided by "
+        "the root of H, so a preference has to be strong: try larger numbers in the matrix of queries.",
+    ),
+    Property(
+        "in the second sentence, too",
+        lambda answer: _finds(answer, 1),
+        "The same vectors and matrices have to serve both: only the word that differs may decide. Does the first "
+        "layer hand over what differs?",
     ),
 )

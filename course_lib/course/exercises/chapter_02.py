@@ -4,67 +4,64 @@ import numpy as np
 
 from course_lib.course.exercises import Exercise, Property, close
 
-# 1. Heads first: x (B, T, N·H), N → (B, N, T, H)
+# 1. Remove heads: heads (B, N, T, H), w_output (N·H, D), list of indices → (B, T, D)
 
-_X = np.arange(2 * 3 * 8).reshape(2, 3, 8)
-
-
-def _heads_first(x, num_heads):
-    return np.stack(np.split(x, num_heads, axis=-1), axis=1)
+_RANDOM = np.random.default_rng(0)
+_HEADS, _W_OUTPUT = _RANDOM.normal(size=(2, 4, 3, 2)), _RANDOM.normal(size=(8, 5))
 
 
-heads_first = Exercise(
+def _contribution(heads, n):
+    return heads[:, n] @ _W_OUTPUT[2 * n : 2 * n + 2]
+
+
+def _sum_of(heads, kept):
+    return sum((_contribution(heads, n) for n in kept), start=np.zeros((2, heads.shape[2], 5)))
+
+
+def _leaves_its_input(answer):
+    heads = _HEADS.copy()
+    answer(heads, _W_OUTPUT, [1])
+    return np.array_equal(heads, _HEADS)
+
+
+removed = Exercise(
     Property(
-        "2 rows of 3 positions of width 8, for 4 heads, give the shape (2, 4, 3, 2)",
-        lambda answer: np.shape(answer(_X, 4)) == (2, 4, 3, 2),
-        "The axes are B, N, T, H in this order: cut the last axis into N and H, then move N before T.",
+        "2 rows of 3 positions, with 4 heads of width 2 and an output of width 5, give the shape (2, 3, 5)",
+        lambda answer: np.shape(answer(_HEADS.copy(), _W_OUTPUT, [1])) == (2, 3, 5),
+        "Put the heads side by side, (B, T, N·H), and multiply by w_output: it has a row for each of the N·H numbers.",
     ),
     Property(
-        "with one head the numbers stay as they are",
-        lambda answer: close(answer(_X, 1), _X[:, None]),
-        "With N = 1 there is nothing to cut and nothing to mix.",
+        "with one position and nothing removed, the output is the sum of all contributions",
+        lambda answer: close(answer(_HEADS[:, :, :1].copy(), _W_OUTPUT, []), _sum_of(_HEADS[:, :, :1], range(4))),
+        "Head n meets rows n·H to (n+1)·H of w_output: in (B, T, N·H) the H numbers of one head are neighbours.",
     ),
     Property(
-        "with one position, head 0 gets the first channels",
-        lambda answer: close(np.asarray(answer(_X[:, :1], 4))[:, 0, 0], _X[:, 0, :2]),
-        "Neighbouring channels belong to one head: the last axis becomes (N, H), not (H, N).",
+        "with three positions, too",
+        lambda answer: close(answer(_HEADS.copy(), _W_OUTPUT, []), _sum_of(_HEADS, range(4))),
+        "Heads stand before positions in (B, N, T, H). Transpose to (B, T, N, H) before you reshape.",
     ),
     Property(
-        "a head holds its own channels at every position",
-        lambda answer: close(answer(_X, 4), _heads_first(_X, 4)),
-        "A reshape alone keeps the order in memory, so that it deals positions out to heads. "
-        "Reshape to (B, T, N, H), then transpose.",
-    ),
-)
-
-
-# 2. Parameters: hidden_dim, num_heads, value_dim (of the sequence that keys and values come from), use_bias → a number
-
-parameters = Exercise(
-    Property(
-        "without biases, self-attention of width 8 with one head has 4 matrices of 8 × 8",
-        lambda answer: answer(8, 1, 8, False) == 4 * 64,
-        "Queries, keys, values, and the projection of the output: each takes 8 numbers to 8.",
+        "without one head, exactly its contribution is missing",
+        lambda answer: close(answer(_HEADS.copy(), _W_OUTPUT, [1]), _sum_of(_HEADS, (0, 2, 3))),
+        "A removed head counts as zeros. Indices start at 0, and the others' contributions are not scaled up.",
     ),
     Property(
-        "4 heads have no more than one",
-        lambda answer: answer(8, 4, 8, False) == answer(8, 1, 8, False),
-        "A head is as many times narrower as there are heads: together they are one matrix of the full width.",
+        "without two of them, both are missing, and without all of them the output is zero",
+        lambda answer: (
+            close(answer(_HEADS.copy(), _W_OUTPUT, [0, 3]), _sum_of(_HEADS, (1, 2)))
+            and close(answer(_HEADS.copy(), _W_OUTPUT, [0, 1, 2, 3]), np.zeros((2, 3, 5)))
+        ),
+        "The list may have any number of heads: remove every one of them.",
     ),
     Property(
-        "biases add one number for each output of each projection",
-        lambda answer: answer(8, 4, 8, True) == 4 * 64 + 4 * 8,
-        "There are four projections with 8 outputs each; the output projection has a bias, too.",
-    ),
-    Property(
-        "in cross-attention only keys and values are made from the other sequence",
-        lambda answer: answer(8, 4, 6, True) == 2 * 64 + 2 * 8 * 6 + 4 * 8,
-        "Keys and values take value_dim numbers to hidden_dim; queries and output stay hidden_dim to hidden_dim.",
+        "the heads handed in stay as they were",
+        _leaves_its_input,
+        "heads[:, removed] = 0 writes into the array that you were given. Copy it first.",
     ),
 )
 
 
-# 3. Packed documents: document ids (B, T) → booleans that broadcast to (B, N, T, T)
+# 2. Packed documents: document numbers (B, T) → booleans that broadcast to (B, N, T, T)
 
 _DOCUMENTS = np.array([[1, 1, 2, 2, 2], [1, 1, 1, 1, 3]])
 
@@ -82,7 +79,8 @@ packed = Exercise(
         lambda answer: (
             np.shape(answer(_DOCUMENTS)) == (2, 1, 5, 5) and str(np.asarray(answer(_DOCUMENTS)).dtype) == "bool"
         ),
-        "Compare ids[:, None, :, None] with ids[:, None, None, :]: the axis of length 1 is the one of the heads.",
+        "Compare documents[:, None, :, None] with documents[:, None, None, :]. "
+        "The axis of length 1 is the one of the heads.",
     ),
     Property(
         "each position may look at itself",
@@ -92,7 +90,7 @@ packed = Exercise(
     Property(
         "no position looks into another document",
         lambda answer: not np.any(_allowed(answer) & ~_SAME),
-        "Attention is allowed only between positions with the same id: both conditions must hold, so join them by and.",
+        "Attention is allowed only inside one document. Both conditions must hold, so join them by and.",
     ),
     Property(
         "no position looks ahead",
@@ -107,9 +105,8 @@ packed = Exercise(
 )
 
 
-# 4. Multi-query attention: queries (B, T, N, H), key and value (B, S, H), shared by all heads → output (B, T, N·H)
+# 3. Multi-query attention: queries (B, T, N, H), key and value (B, S, H), shared by all heads → output (B, T, N·H)
 
-_RANDOM = np.random.default_rng(0)
 _QUERIES = _RANDOM.normal(size=(2, 3, 4, 5))
 _KEY, _VALUE = _RANDOM.normal(size=(2, 2, 6, 5))
 
@@ -137,7 +134,7 @@ multi_query = Exercise(
     Property(
         "the scores are scaled",
         lambda answer: not close(answer(_QUERIES, _KEY, _VALUE), _attend(_QUERIES, _KEY, _VALUE, scale=1)),
-        "Formula 4.1 holds inside each head: divide the scores by the square root of H.",
+        "As with a single head, divide the scores by the square root of H.",
     ),
     Property(
         "with one position, each head writes what its own query finds",
@@ -148,5 +145,84 @@ multi_query = Exercise(
         "with three, too",
         lambda answer: close(answer(_QUERIES, _KEY, _VALUE), _attend(_QUERIES, _KEY, _VALUE)),
         "Before heads are merged they stand beside their position: (B, N, T, H) is transposed to (B, T, N, H) first.",
+    ),
+)
+
+
+# 4. A mask of one's own: a layer and x (B, T, D) → the mask and what moves, both booleans (T, T)
+
+_WEIGHTS = _RANDOM.normal(size=(3, 6, 6)) / 6**0.5
+
+
+def _layer(x, attention_mask=None):
+    query, key, value = (np.asarray(x) @ weight for weight in _WEIGHTS)
+    scores = query @ key.swapaxes(-1, -2) / 6**0.5
+    if attention_mask is not None:
+        scores = np.where(attention_mask, scores, -1e30)
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True) @ value
+
+
+def _ignores_masks(x, attention_mask=None):
+    return _layer(x)
+
+
+def _leaks_to_the_last(x, attention_mask=None):
+    mask = np.array(np.broadcast_to(attention_mask, (len(x), x.shape[1], x.shape[1])))
+    mask[:, -1] = True
+    return _layer(x, mask)
+
+
+def _run(answer, layer=_layer, length=6):
+    x = np.random.default_rng(length).normal(size=(2, length, 6)).astype("float32")
+    mask, moved = answer(layer, x)
+    return np.asarray(mask), np.asarray(moved)
+
+
+def _is_new(mask):
+    known = np.ones((6, 6)), np.eye(6), np.tri(6), np.tri(6).T
+    return not any(np.array_equal(mask, each) for each in known)
+
+
+def _finds_the_leak(answer):
+    mask, moved = _run(answer, _leaks_to_the_last)
+    return np.array_equal(moved[:-1], mask[:-1]) and bool(moved[-1].all())
+
+
+own_mask = Exercise(
+    Property(
+        "for 6 positions you return two arrays of booleans (6, 6)",
+        lambda answer: all(part.shape == (6, 6) and part.dtype == bool for part in _run(answer)),
+        "Return the mask and the measurement, in this order. Row t is about output t, column s about input s.",
+    ),
+    Property(
+        "each position may look at itself",
+        lambda answer: bool(np.diagonal(_run(answer)[0]).all()),
+        "A position's query is made from its own vector, so its output depends on it in any case. Allow the diagonal.",
+    ),
+    Property(
+        "your mask is not one that the chapter has",
+        lambda answer: _is_new(_run(answer)[0]),
+        "It is everything, only the diagonal, or the causal mask (or its mirror image). Forbid something else.",
+    ),
+    Property(
+        "it fits a sequence of 9 positions, too",
+        lambda answer: all(part.shape == (9, 9) for part in _run(answer, length=9)),
+        "Take T from x.shape[1], for the mask and for the measurement.",
+    ),
+    Property(
+        "under your mask, the measurement finds what the mask allows",
+        lambda answer: all(np.array_equal(*_run(answer, length=length)) for length in (6, 9)),
+        "Change one input s at a time, call the layer with the mask, and write into column s which outputs moved.",
+    ),
+    Property(
+        "a layer that ignores masks is exposed: everything moves",
+        lambda answer: bool(_run(answer, _ignores_masks)[1].all()),
+        "The measurement has to come from the layer's outputs, and not from the mask.",
+    ),
+    Property(
+        "so is a layer that ignores the mask at the last position alone",
+        _finds_the_leak,
+        "Compare every output with what it was, in every row of the batch and every channel.",
     ),
 )

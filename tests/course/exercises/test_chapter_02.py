@@ -13,23 +13,38 @@ def with_axes(x):
     return x.reshape(*x.shape[:2], -1)
 
 
-HEADS_FIRST = {
-    "no transpose": (lambda x, n: x.reshape(*x.shape[:2], n, -1), "then move N before T"),
-    "mixes": (lambda x, n: np.moveaxis(x.reshape(*x.shape[:2], n, -1), 2, 1)[:, ::-1] + 1, "nothing to mix"),
+def without(heads, removed):
+    return np.where(np.isin(np.arange(heads.shape[1]), removed)[:, None, None], 0.0, heads)
+
+
+def joined(heads):
+    return with_axes(heads.swapaxes(1, 2))
+
+
+def in_place(heads, w_output, removed):
+    heads[:, removed] = 0
+    return joined(heads) @ w_output
+
+
+def scaled_up(heads, w_output, removed):
+    kept = heads.shape[1] - len(removed)
+    return joined(without(heads, removed)) @ w_output * heads.shape[1] / max(kept, 1)
+
+
+REMOVED = {
+    "not multiplied": (lambda heads, w, removed: joined(without(heads, removed)), "a row for each of the"),
     "interleaved": (
-        lambda x, n: x.reshape(*x.shape[:2], -1, n).transpose(0, 3, 1, 2),
-        r"not \(H, N\)",
+        lambda heads, w, removed: with_axes(without(heads, removed).transpose(0, 2, 3, 1)) @ w,
+        "are neighbours",
     ),
-    "reshape alone": (lambda x, n: x.reshape(len(x), n, x.shape[1], -1), "then transpose"),
-}
-
-
-PARAMETERS = {
-    "no output": (lambda d, n, v, bias: d * d + 2 * d * v, "projection of the output"),
-    "for each head": (lambda d, n, v, bias: n * (2 * d * d + 2 * d * v + 4 * d * bias), "times narrower"),
-    "no biases": (lambda d, n, v, bias: 2 * d * d + 2 * d * v, "output projection has a bias"),
-    "one width": (lambda d, n, v, bias: 4 * d * d + 4 * d * bias, "take value_dim numbers to hidden_dim"),
-    "queries from value": (lambda d, n, v, bias: d * d + 3 * d * v + 4 * d * bias, "queries and output stay"),
+    "no transpose": (
+        lambda heads, w, removed: without(heads, removed).reshape(len(heads), heads.shape[2], -1) @ w,
+        "Transpose to",
+    ),
+    "scaled up": (scaled_up, "not scaled up"),
+    "from 1": (lambda heads, w, removed: joined(without(heads, np.array(removed) - 1)) @ w, "start at 0"),
+    "only the first": (lambda heads, w, removed: joined(without(heads, removed[:1])) @ w, "any number of heads"),
+    "in place": (in_place, "Copy it first"),
 }
 
 
@@ -77,14 +92,64 @@ MULTI_QUERY = {
 }
 
 
+def moved_by(layer, x, mask):
+    """What moves, as a learner measures it."""
+    moved = np.zeros((x.shape[1], x.shape[1]), bool)
+    for s in range(x.shape[1]):
+        changed = x.copy()
+        changed[:, s] += 1
+        difference = np.abs(layer(changed, attention_mask=mask) - layer(x, attention_mask=mask))
+        moved[:, s] = difference.max(axis=(0, 2)) > 1e-4
+    return moved
+
+
+def window(length, reach=1):
+    return np.abs(np.subtract.outer(np.arange(length), np.arange(length))) <= reach
+
+
+def backward(length):
+    """Each position sees itself and the one before it."""
+    return window(length) & np.tri(length, dtype=bool)
+
+
+def with_mask(make, measure=moved_by):
+    def mask_and_effect(layer, x):
+        mask = make(x.shape[1])
+        return mask, measure(layer, x, mask)
+
+    return mask_and_effect
+
+
+def skips_the_last(layer, x, mask):
+    moved = moved_by(layer, x, mask)
+    moved[-1] = mask[-1] if not moved.all() else True
+    return moved
+
+
+OWN_MASK = {
+    "numbers": (with_mask(lambda length: window(length).astype(int)), "Return the mask and the measurement"),
+    "no diagonal": (with_mask(lambda length: window(length) & ~np.eye(length, dtype=bool)), "Allow the diagonal"),
+    "causal": (with_mask(lambda length: np.tri(length, dtype=bool)), "Forbid something else"),
+    "one length": (with_mask(lambda length: window(6), lambda layer, x, mask: window(6)), "Take T from"),
+    "transposed": (with_mask(backward, lambda *args: moved_by(*args).T), "write into column s"),
+    "no mask": (with_mask(window, lambda layer, x, mask: moved_by(layer, x, None)), "call the layer with the mask"),
+    "from the mask": (with_mask(window, lambda layer, x, mask: mask), "and not from the mask"),
+    "not the last": (with_mask(window, skips_the_last), "Compare every output"),
+}
+
+
 class TestChapter02(ExerciseChecks):
     exercises: typing.ClassVar = {
-        "heads_first": (chapter_02.heads_first, lambda x, n: np.stack(np.split(x, n, axis=-1), axis=1), HEADS_FIRST),
-        "parameters": (chapter_02.parameters, lambda d, n, v, bias: 2 * d * (d + v) + 4 * d * bias, PARAMETERS),
+        "removed": (
+            chapter_02.removed,
+            lambda heads, w, removed: joined(without(heads, removed)) @ w,
+            REMOVED,
+        ),
         "packed": (
             chapter_02.packed,
             lambda ids: same_document(ids) & np.asarray(causal_mask(ids.shape[1])),
             PACKED,
         ),
         "multi_query": (chapter_02.multi_query, multi_query_with(), MULTI_QUERY),
+        "own_mask": (chapter_02.own_mask, with_mask(backward), OWN_MASK),
     }
