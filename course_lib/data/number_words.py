@@ -1,6 +1,9 @@
 """Numbers written in words in several languages, by the package `num2words`: as many exact translations as you want."""
 
+import collections
+import functools
 import hashlib
+import re
 
 from course_lib.data.splits import Splits
 
@@ -80,3 +83,33 @@ def pairs(numbers, languages=("German", "French")):
     english = [in_words(number, "English") for number in numbers]
     sources = [f"{language}: {words}" for language in languages for words in english]
     return sources, [in_words(number, language) for language in languages for number in numbers]
+
+
+def share_without_order(numbers, limit=1_000_000):
+    """Computes how often the best translator can be right that sees the English words of a number but not their order.
+
+    Numbers with the same words get the same answer, so of n such numbers one can be right.
+
+    Args:
+        numbers: integers, the numbers to translate. All numbers below the limit are equally likely.
+        limit: at most 1,000,000; every number is below it.
+
+    Returns:
+        The mean of 1/n over the numbers.
+    """
+    same = collections.Counter(map(_words_without_order, range(limit)))
+    return sum(1 / same[_words_without_order(number)] for number in numbers) / len(numbers)
+
+
+def _words_without_order(number):
+    """The words of an English number below a million, sorted. A hyphen and a space belong to the words after them."""
+    thousands, rest = divmod(number, 1_000)
+    words = [*_small_words(thousands), " thousand"] if thousands else []
+    if thousands and rest:
+        words.append("," if rest >= 100 else " and")
+    return tuple(sorted([*words, *(_small_words(rest) if rest or not thousands else ())]))
+
+
+@functools.cache
+def _small_words(number):
+    return tuple(re.findall(r"-|,|\s?\w+", " " + in_words(number, "English")))

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from course_lib import experiments
+from course_lib import assets, experiments
 from course_lib.data import number_words
 from course_lib.experiments import replays
 from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
@@ -18,6 +18,7 @@ from course_lib.training.optimizers import AdamW
 from course_lib.training.schedules import WarmupLinearDecay
 
 WHOLE, NO_POSITIONS, NO_MASK, SHORTER = VARIANTS = ("whole", "no positions", "no causal mask", "shorter numbers")
+PRESET = "number-translator"  # the asset that the whole Transformer with the first seed becomes
 
 
 class Unordered(Seq2Seq):
@@ -52,7 +53,7 @@ class NumberTranslation:
     """Trains a small `Seq2Seq` to translate numbers from English to German and French, with all parts and without some.
 
     The variants are `VARIANTS`: the Transformer; the same without positions; the same without the causal mask; and the
-    Transformer trained only on numbers below `shorter_limit`.
+    Transformer trained only on numbers below `shorter_limit`. The whole Transformer with the first seed is saved.
 
     Args:
         data: the assets that it reads, none.
@@ -223,6 +224,8 @@ class NumberTranslation:
             "accuracy": float(np.average(right, weights=weights)),
             "exact": self.exact(model, splits.test),
         }
+        if (variant, seed) == (WHOLE, self.seeds[0]):
+            model.save_to_preset(assets.data_folder() / "weights" / PRESET, "float16")
         if variant == SHORTER:
             result["longer"] = self.exact(model, [n for n in self.splits().test if n >= self.shorter_limit])
         return result

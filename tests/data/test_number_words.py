@@ -1,5 +1,9 @@
 """Numbers in words: drawn by hash, in splits that share none, and translated right."""
 
+import collections
+import re
+
+import numpy as np
 import pytest
 
 from course_lib.data import number_words
@@ -58,3 +62,18 @@ def test_pairs():
 def test_what_has_no_words_is_refused(number, language):
     with pytest.raises(ValueError, match=r"0 or more and one of \['English', 'German', 'French'\]; got"):
         number_words.in_words(number, language)
+
+
+def test_the_best_without_order_is_one_in_as_many_as_have_the_same_words():
+    """Counted below 10,000 in the plain way: 1,002 and 2,001 differ, and 23 shares its words with no other number."""
+    limit = 10_000
+
+    def unordered(number):
+        words = number_words.in_words(number, "English")
+        return tuple(sorted(re.findall(r"-|,|\s?\w+", " " + words)))
+
+    same = collections.Counter(map(unordered, range(limit)))
+    numbers = [7, 23, 101, 1_002, 2_001, 5_060, 9_999]
+    expected = np.mean([1 / same[unordered(number)] for number in numbers])
+    assert np.isclose(number_words.share_without_order(numbers, limit), expected)
+    assert number_words.share_without_order([23], 100) == 1

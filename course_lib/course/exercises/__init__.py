@@ -55,6 +55,7 @@ class Exercise:
         Returns:
             True if every property holds, otherwise False.
         """
+        answer = _called_once(answer)
         for prop in self.properties:
             try:
                 holds, raised = prop.holds(_written(answer)), ""
@@ -83,6 +84,22 @@ def _line_of(error):
         if "site-packages" not in path.parts and not path.is_relative_to(own) and frame.line:
             return f"in line {frame.lineno} of your cell: {frame.line}"
     return ""
+
+
+def _called_once(answer):
+    """Keeps the result of a call without arguments, which may have trained a model, for the other properties."""
+    if not callable(answer):
+        return answer
+    results = []
+
+    def called(*args, **kwargs):
+        if args or kwargs:
+            return answer(*args, **kwargs)
+        if not results:
+            results.append(answer())
+        return results[0]
+
+    return called
 
 
 class _NotWritten(Exception):

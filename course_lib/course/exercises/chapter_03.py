@@ -1,6 +1,8 @@
 """Checks for the exercises of chapter 03, the Transformer."""
 
+import keras
 import numpy as np
+from keras import ops
 
 from course_lib.course.exercises import Exercise, Property, close
 
@@ -40,7 +42,7 @@ rotation = Exercise(
     Property(
         "only a sine and a cosine of the same frequency are mixed",
         lambda answer: not np.any(np.asarray(answer(3, 6))[~np.kron(np.eye(3, dtype=bool), np.ones((2, 2), bool))]),
-        "Sine and cosine of a frequency stand side by side, so that the blocks of 2 × 2 follow the diagonal.",
+        "Sine and cosine of a frequency stand side by side, so the blocks of 2 × 2 follow the diagonal.",
     ),
     Property(
         "wider, too",
@@ -55,7 +57,106 @@ rotation = Exercise(
 )
 
 
-# 2. Teacher forcing: target ids (a list of lists), the end token → decoder ids, labels, weights, each (B, T)
+# 2. The paper's decoder block: D, N → a layer from x (B, T, D), source (B, S, D), mask (B, 1, S) to (B, T, D)
+
+_WIDTH, _HEADS = 16, 2
+
+
+def _inputs():
+    rng = np.random.default_rng(0)
+    x, source = rng.normal(size=(2, 5, _WIDTH)).astype("float32"), rng.normal(size=(2, 7, _WIDTH)).astype("float32")
+    return x, source, np.ones((2, 1, 7), bool)
+
+
+def _built(answer):
+    keras.utils.set_random_seed(0)
+    layer = answer(_WIDTH, _HEADS)
+    layer(*_inputs())
+    return layer
+
+
+def _moved(answer, changed):
+    """Returns which outputs (T,) move when `changed` alters the inputs in place."""
+    layer, inputs = _built(answer), _inputs()
+    before = ops.convert_to_numpy(layer(*inputs))
+    changed(*inputs)
+    return np.abs(ops.convert_to_numpy(layer(*inputs)) - before).max(axis=(0, 2)) > 1e-4
+
+
+def _without_sublayers(answer):
+    """Compares the output with the norm of the input, after all kernels and biases were set to 0."""
+    layer, (x, source, mask) = _built(answer), _inputs()
+    for weight in layer.weights:
+        if weight.name not in ("gamma", "beta"):
+            weight.assign(ops.zeros(weight.shape, weight.dtype))
+    normed = (x - x.mean(axis=-1, keepdims=True)) / x.std(axis=-1, keepdims=True)
+    return close(ops.convert_to_numpy(layer(x, source, mask)), normed, 1e-2)
+
+
+def _later(x, source, mask):
+    x[:, 3] += 1
+
+
+def _other_source(x, source, mask):
+    source[:, 2] += 1
+
+
+def _hidden_source(x, source, mask):
+    mask[:, :, 4:] = False
+
+
+def _masked(answer):
+    layer, (x, source, mask) = _built(answer), _inputs()
+    _hidden_source(x, source, mask)
+    before = ops.convert_to_numpy(layer(x, source, mask))
+    source[:, 4:] += 1
+    return close(ops.convert_to_numpy(layer(x, source, mask)), before, 1e-4)
+
+
+def _is_normed(x):
+    return close(x.mean(axis=-1), np.zeros(x.shape[:2]), 1e-3) and close(x.std(axis=-1), np.ones(x.shape[:2]), 1e-2)
+
+
+paper_block = Exercise(
+    Property(
+        "5 target positions and 7 source positions of width 16 give (2, 5, 16)",
+        lambda answer: ops.shape(_built(answer)(*_inputs())) == (2, 5, _WIDTH),
+        "The queries come from the target, so the output has one vector per target position.",
+    ),
+    Property(
+        "it has the weights of two attentions, a feed-forward layer of 4 D and three norms",
+        lambda answer: _built(answer).count_params() == 8 * (16**2 + 16) + 8 * 16**2 + 5 * 16 + 6 * 16,
+        "Self-attention and cross-attention with biases; dense layers D → 4 D → D; a norm for each sublayer.",
+    ),
+    Property(
+        "a later token changes no earlier output",
+        lambda answer: not _moved(answer, _later)[:3].any(),
+        "Self-attention needs use_causal_mask=True.",
+    ),
+    Property(
+        "the source changes every output",
+        lambda answer: _moved(answer, _other_source).all(),
+        "In cross-attention the queries are the target's, the keys and values the source's.",
+    ),
+    Property(
+        "a hidden source position changes nothing",
+        _masked,
+        "Give the mask to cross-attention as its attention_mask.",
+    ),
+    Property(
+        "every output has mean 0 and standard deviation 1",
+        lambda answer: _is_normed(ops.convert_to_numpy(_built(answer)(*_inputs()))),
+        "The paper's norm stands after the sum: norm(x + f(x)).",
+    ),
+    Property(
+        "without its sublayers only the norm of the input is left",
+        _without_sublayers,
+        "Each sublayer f has a residual connection: x + f(x).",
+    ),
+)
+
+
+# 3. Teacher forcing: target ids (a list of lists), the end token → decoder ids, labels, weights, each (B, T)
 
 _TARGETS, _END = [[4, 5, 6], [7], [8, 9]], 2
 
@@ -106,45 +207,49 @@ forcing = Exercise(
 )
 
 
-# 3. Parameters: vocabulary_size, num_layers, hidden_dim, intermediate_dim → a number
+# 4. A translator of one's own: () → a dict with train, test, answers and interval
 
 
-def _count(vocabulary_size, num_layers, hidden_dim, intermediate_dim):
-    attention = 4 * hidden_dim**2 + 4 * hidden_dim
-    feed_forward = 2 * hidden_dim * intermediate_dim + intermediate_dim + hidden_dim
-    encoder, decoder = attention + feed_forward + 4 * hidden_dim, 2 * attention + feed_forward + 6 * hidden_dim
-    return vocabulary_size * hidden_dim + num_layers * (encoder + decoder)
+def _sources(answer, split):
+    return [source for source, _ in answer()[split]]
 
 
-def _grows(answer, small, large):
-    return answer(*large) - answer(*small) == _count(*large) - _count(*small)
+def _share(found):
+    return np.mean([answer == target for answer, (_, target) in zip(found["answers"], found["test"], strict=True)])
 
 
-count = Exercise(
+def _covers(found):
+    low, high = found["interval"]
+    share, count = _share(found), len(found["test"])
+    half = 1.96 * np.sqrt(share * (1 - share) / count)
+    return low <= share <= high and abs((high - low) / 2 - half) < 0.25 * half + 0.01
+
+
+def _beats_the_commonest(found):
+    targets = [target for _, target in found["train"]]
+    commonest = max(set(targets), key=targets.count)
+    return _share(found) > np.mean([target == commonest for _, target in found["test"]])
+
+
+own_translator = Exercise(
     Property(
-        "another token costs D numbers",
-        lambda answer: _grows(answer, (10, 1, 8, 16), (11, 1, 8, 16)),
-        "Source, target and output share one table (V, D), and the sines are no parameters.",
+        "there are at least 100 test pairs, and an answer for each",
+        lambda answer: len(_sources(answer, "test")) == len(answer()["answers"]) >= 100,
+        "With fewer than 100 pairs, the interval is wider than 10 points to each side.",
     ),
     Property(
-        "a wider feed-forward layer costs 2 D + 1 for each unit, in both stacks",
-        lambda answer: _grows(answer, (10, 1, 8, 16), (10, 1, 8, 17)),
-        "A unit has D numbers on the way in, a bias, and D numbers on the way out; encoder and decoder each have one.",
+        "no test source is among the training sources",
+        lambda answer: not set(_sources(answer, "train")) & set(_sources(answer, "test")),
+        "Remove repeated sources before you split, or split by source.",
     ),
     Property(
-        "a layer has three attentions: one in the encoder, two in the decoder",
-        lambda answer: abs(answer(10, 1, 8, 16) - _count(10, 1, 8, 16)) < 4 * 8**2,
-        "The decoder has cross-attention besides its own. Each attention has 4 matrices of D × D.",
+        "the interval covers the share of right answers, and is a 95 % interval",
+        lambda answer: _covers(answer()),
+        "share ± 1.96 · √(share (1 − share) / n), with n test pairs.",
     ),
     Property(
-        "biases and norms included, a small Transformer is right",
-        lambda answer: answer(10, 1, 8, 16) == _count(10, 1, 8, 16),
-        "Each projection has a bias. Each sublayer has a norm with 2 D numbers: two in an encoder block, three in a "
-        "decoder block.",
-    ),
-    Property(
-        "the Transformer of the paper, too",
-        lambda answer: answer(37_000, 6, 512, 2048) == _count(37_000, 6, 512, 2048),
-        "Blocks count once for each layer, the table of embeddings once in all.",
+        "it beats always answering the commonest training target",
+        lambda answer: _beats_the_commonest(answer()),
+        "It has not learned yet: more epochs, more pairs, or a higher learning rate.",
     ),
 )

@@ -3,6 +3,7 @@
 import functools
 import typing
 
+import keras
 import numpy as np
 from exercise_checks import ExerciseChecks
 
@@ -57,24 +58,77 @@ FORCING = {
 }
 
 
-def count_with(tables=1, cross=1, stacks=2, biases=1, norms=5, tables_by_layer=False):
-    def count(vocabulary_size, num_layers, hidden_dim, intermediate_dim):
-        attention = 4 * hidden_dim**2 + 4 * hidden_dim * biases
-        feed_forward = (2 * hidden_dim + 1) * intermediate_dim + hidden_dim
-        layer = (2 + cross) * attention + stacks * feed_forward + norms * 2 * hidden_dim
-        table = tables * vocabulary_size * hidden_dim
-        return num_layers * (layer + table) if tables_by_layer else num_layers * layer + table
+def block_with(norm_first=False, causal=True, cross=True, masked=True, residual=True, hidden=4, swapped=False):
+    def make(width, num_heads):
+        class Block(keras.layers.Layer):
+            def __init__(self):
+                super().__init__()
+                attentions = 2 if cross else 1
+                self.attentions = [
+                    keras.layers.MultiHeadAttention(num_heads, width // num_heads) for _ in range(attentions)
+                ]
+                self.wide, self.narrow = keras.layers.Dense(hidden * width, "relu"), keras.layers.Dense(width)
+                self.norms = [keras.layers.LayerNormalization() for _ in range(attentions + 1)]
 
-    return count
+            def call(self, x, source, mask):
+                sublayers = [lambda y: self.attentions[0](y, y, use_causal_mask=causal)]
+                if cross:
+                    mask = mask if masked else None
+                    sublayers += [lambda y: self.look(y, source, mask)]
+                for f, norm in zip([*sublayers, lambda y: self.narrow(self.wide(y))], self.norms, strict=True):
+                    change = f(norm(x)) if norm_first else f(x)
+                    x = x + change if residual else change
+                    x = x if norm_first else norm(x)
+                return x
+
+            def look(self, x, source, mask):
+                return (
+                    self.attentions[1](x, x, use_causal_mask=True)
+                    if swapped
+                    else self.attentions[1](x, source, attention_mask=mask)
+                )
+
+        return Block()
+
+    return make
 
 
-COUNT = {
-    "three tables": (count_with(tables=3), "share one table"),
-    "one stack": (count_with(stacks=1), "encoder and decoder each have one"),
-    "no cross-attention": (count_with(cross=0), "cross-attention besides its own"),
-    "no biases": (count_with(biases=0), "Each projection has a bias"),
-    "two norms each": (count_with(norms=4), "three in a decoder block"),
-    "tables in each layer": (count_with(tables_by_layer=True), "once in all"),
+BLOCK = {
+    "no shape": (
+        lambda width, num_heads: keras.layers.Lambda(lambda x, source, mask: source),
+        "queries come from the target",
+    ),
+    "no cross-attention": (block_with(cross=False), "Self-attention and cross-attention"),
+    "narrow": (block_with(hidden=2), "D → 4 D → D"),
+    "looks ahead": (block_with(causal=False), "use_causal_mask=True"),
+    "looks at itself": (block_with(swapped=True), "values the source's"),
+    "no mask": (block_with(masked=False), "as its attention_mask"),
+    "no residual": (block_with(residual=False), "a residual connection"),
+    "norm before": (block_with(norm_first=True), "stands after the sum"),
+}
+
+
+def translator_with(test=200, shared=False, share=0.9, width=1.0, commonest=False):
+    def make():
+        count = round(share * test)
+        half = width * 1.96 * np.sqrt(share * (1 - share) / test)
+        pairs = [(f"source {i}", "same" if commonest else f"target {i}") for i in range(2 * test)]
+        train, held_out = pairs[test:], pairs[:test]
+        return {
+            "train": pairs if shared else train,
+            "test": held_out,
+            "answers": [target for _, target in held_out[:count]] + ["wrong"] * (test - count),
+            "interval": (share - half, share + half),
+        }
+
+    return make
+
+
+TRANSLATOR = {
+    "few": (translator_with(test=50), "fewer than 100 pairs"),
+    "leak": (translator_with(shared=True), "split by source"),
+    "narrow interval": (translator_with(width=0.3), "with n test pairs"),
+    "no better": (translator_with(commonest=True), "not learned yet"),
 }
 
 
@@ -82,5 +136,6 @@ class TestChapter03(ExerciseChecks):
     exercises: typing.ClassVar = {
         "rotation": (chapter_03.rotation, step_by(), ROTATION),
         "forcing": (chapter_03.forcing, forced, FORCING),
-        "count": (chapter_03.count, count_with(), COUNT),
+        "paper_block": (chapter_03.paper_block, block_with(), BLOCK),
+        "own_translator": (chapter_03.own_translator, translator_with(), TRANSLATOR),
     }

@@ -46,3 +46,14 @@ def test_a_chapter_uses_each_of_its_exercises_as_a_stub_and_in_the_solutions(pat
     for tag in ("exercise", "solution"):
         text = "\n".join(cell.source for cell in cells if tag in cell.metadata.get("tags", []))
         assert [check for check in checks if f"{name}.{check}(" in text] == checks
+
+
+def test_a_function_without_arguments_is_called_once():
+    """It may train a model. With arguments, each call is another."""
+    calls = []
+    properties = [Property(str(i), lambda answer: answer() == answer() == 1, "") for i in range(3)]
+    assert Exercise(*properties)(lambda: calls.append("without") or 1)
+    assert Exercise(Property("two", lambda answer: answer(1) != answer(1), ""))(
+        lambda x: calls.append("with") or len(calls)
+    )
+    assert calls == ["without", "with", "with"]
