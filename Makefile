@@ -17,6 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := $(VENV)/bin/uv pip install --python $(VENV)/bin/python
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 NBVAL := --nbval-current-env --nbval-cell-timeout 600
+FIRST_PAGE := work/index.ipynb
 # A number after ≈ may differ in its last digits on another machine.
 SANITIZE := --nbval-sanitize-with tests/nbval_sanitize.cfg
 NOTEBOOKS := $(if $(CHAPTERS),$(foreach chapter,$(CHAPTERS),$(wildcard notebooks/$(chapter)_*.ipynb)),notebooks)
@@ -30,7 +31,7 @@ lab: $(VENV)/ready ## JupyterLab on working copies of the chapters, in work/; mi
 	@$(MAKE) --silent $(VENV)/data || echo "The chapters that need what is missing will ask for it again."
 	@$(VENV)/bin/python course_lib/course/working_copies.py
 	$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
-		--LabApp.default_url=/lab/tree/work/index.ipynb $(LAB_OPTIONS)
+		--LabApp.default_url=/lab/tree/$(FIRST_PAGE) $(LAB_OPTIONS)
 
 reset: $(VENV)/ready ## restore working copies, CHAPTERS="01 08"; a changed one is kept under another name; seconds
 	@test -n "$(CHAPTERS)" || { echo 'Say which: make reset CHAPTERS="01 08"'; exit 1; }

@@ -64,11 +64,11 @@ def read_header(source):
     if not title:
         raise ValueError(f"Expected a chapter to begin with '# 01 · Its title'; got {source[:60]!r}.")
     parts = {}
-    for name in ("Follows", "You build", "Takes"):
+    for part, name in {"follows": "Follows", "builds": "You build", "takes": "Takes"}.items():
         texts = re.findall(rf"^\*\*{name}\*\*(.*?)(?=^\*\*|^\s*$|\Z)", source, re.MULTILINE | re.DOTALL)
         if len(texts) != 1:
             raise ValueError(f"Expected one line that begins with **{name}** in chapter {title[1]}; got {len(texts)}.")
-        parts[name.lower().split()[-1].replace("build", "builds")] = " ".join(texts[0].rstrip("\\ \n").split())
+        parts[part] = " ".join(texts[0].rstrip("\\ \n").split())
     return Header(title[1], title[2].strip(), **parts)
 
 
