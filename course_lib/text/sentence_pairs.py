@@ -26,16 +26,19 @@ def split_sentences(text):
 class SentencePairs:
     """Draws pairs of text parts. In half of the pairs the second part follows the first; in the other half it does not.
 
-    The first part ends, and the second begins, at a boundary between two sentences of a document. Both are as long as
-    the row has room. In a false pair the second part comes from another document. It is drawn in the same way as in a
-    true pair, so neither part alone tells whether a pair is true.
+    The first part ends, and the second begins, at a boundary between two sentences of a document. Each part is as long
+    as its document allows, up to half of the room. In a false pair the second part comes from another document and is
+    as long as the part that would follow. So neither part alone, nor both lengths together, tell whether a pair is
+    true. A boundary whose second part is as long as none of another document is never drawn.
 
     Args:
         documents: lists of sentences, which are sequences of token ids. A document of one sentence gives no pairs.
-        room: maximum number of tokens in both parts together, without special tokens.
+        room: maximum number of tokens in both parts together, without special tokens. If it is odd, the first part may
+            be one token longer than the second.
 
     Raises:
-        ValueError: if `room` is below 2, a document has no tokens, or fewer than two documents have a boundary inside.
+        ValueError: if `room` is below 2, a document has no tokens, or no two documents give second parts of the same
+            length.
 
     Attributes:
         num_boundaries: number of boundaries at which a true pair can meet.
@@ -62,8 +65,23 @@ class SentencePairs:
                 f"got {documents_with_pairs}."
             )
         self._tokens = np.concatenate([np.asarray(sentence, "int32") for doc in documents for sentence in doc])
-        self._boundary = np.concatenate(ends)  # (num_boundaries,), indices into _tokens
-        self._span = np.array(spans)  # (num_boundaries, 2): where the document around each begins and ends
+        boundary, span = np.concatenate(ends), np.array(spans)  # indices into _tokens: (n,) and (n, 2)
+        lengths = np.minimum(span[:, 1] - boundary, room // 2)
+        order = np.argsort(lengths, kind="stable")  # boundaries with second parts of the same length form a group
+        _, begins, sizes = np.unique(lengths[order], return_index=True, return_counts=True)
+        documents_of = [
+            np.unique(span[order[start : start + size], 0]) for start, size in zip(begins, sizes, strict=True)
+        ]
+        shared = np.repeat([len(numbers) > 1 for numbers in documents_of], sizes)
+        if not shared.any():
+            raise ValueError(
+                f"Expected two documents whose second parts have the same length, so that the length does not tell "
+                f"false pairs from true ones; got {documents_with_pairs} documents, all too short and of different "
+                f"lengths. Use more documents, longer ones, or a smaller room than {room}."
+            )
+        kept = order[shared]
+        self._boundary, self._span, self._second_length = boundary[kept], span[kept], lengths[kept]
+        self._group = np.searchsorted(self._second_length, [self._second_length, self._second_length + 1]).T  # (n, 2)
 
     @property
     def num_boundaries(self):
@@ -104,13 +122,12 @@ class SentencePairs:
         second = first.copy()
         wrong = labels == 1
         while wrong.any():  # drawn again until it comes from another document
-            second[wrong] = rng.integers(self.num_boundaries, size=wrong.sum())
+            second[wrong] = rng.integers(*self._group[first[wrong]].T)
             wrong = (labels == 1) & (self._span[second, 0] == self._span[first, 0])
 
         left, middle = self._boundary[first], self._boundary[second]
-        before, after = left - self._span[first, 0], self._span[second, 1] - middle
-        second_length = np.minimum(after, np.maximum(self.room - self.room // 2, self.room - before))
-        first_length = np.minimum(before, self.room - second_length)
+        first_length = np.minimum(left - self._span[first, 0], self.room - self.room // 2)
+        second_length = self._second_length[second]
         firsts = [self._tokens[end - length : end] for end, length in zip(left, first_length, strict=True)]
         seconds = [self._tokens[start : start + length] for start, length in zip(middle, second_length, strict=True)]
         return firsts, seconds, labels

@@ -46,31 +46,54 @@ def test_true_pairs_follow_and_false_pairs_come_from_another_document():
             assert b[0] == a[-1] + 5  # the next sentence
 
 
-def test_each_part_alone_looks_the_same_in_true_and_false_pairs():
+@pytest.mark.parametrize("room", [14, 29, 62, 125])
+def test_lengths_do_not_tell_true_pairs_from_false_ones(room):
+    """Classifies pairs by the two-dimensional histogram of both lengths, on other pairs than it was counted on."""
     rng = np.random.default_rng(0)
-    varied = [[list(range(rng.integers(1, 9))) for _ in range(rng.integers(2, 12))] for _ in range(300)]
-    pairs = SentencePairs(varied, room=16)
-    first, second, labels = pairs.draw(40_000, seed=0, step=0)
-    for parts in (first, second):
-        lengths = np.array([len(part) for part in parts])
-        counts = [np.bincount(lengths[labels == label], minlength=17) for label in (0, 1)]
-        # The lengths of the two parts share the row's room, so that those of one kind depend a little on the other.
-        assert np.abs(counts[0] - counts[1]).max() < 0.05 * 20_000
+    varied = [[list(range(rng.integers(1, 30))) for _ in range(rng.integers(2, 12))] for _ in range(300)]
+    pairs, count = SentencePairs(varied, room), 50_000
+
+    def lengths_and_labels(step):
+        *parts, labels = pairs.draw(count, seed=0, step=step)
+        return (*(np.array([len(part) for part in part_list]) for part_list in parts), labels)
+
+    first, second, labels = lengths_and_labels(0)
+    histogram = np.zeros((2, room + 1, room + 1))
+    np.add.at(histogram, (labels, first, second), 1)
+    first, second, labels = lengths_and_labels(1)
+    accuracy = np.mean((histogram[1] > histogram[0])[first, second] == labels)
+    assert abs(accuracy - 0.5) < 3 * 0.5 / count**0.5
+
+
+def test_second_parts_come_from_the_same_places_in_both_kinds():
+    """In a corpus of 40 documents with 7 boundaries each, every boundary begins as many false parts as true ones."""
+    pairs = SentencePairs(documents(), room=20)
+    _, second, labels = pairs.draw(40_000, seed=0, step=0)
+    begins = np.array([part[0] for part in second])
+    counts = [np.bincount(begins[labels == label] % 1000 // 10, minlength=8) for label in (0, 1)]
+    assert (np.abs(counts[0] - counts[1]) < 4 * np.sqrt(2 * 20_000 / 7)).all() and counts[0][1:].min() > 2_000
 
 
 def test_the_room_is_used():
-    """Where the documents have enough on both sides, the row is full, and in a true pair wherever it meets."""
     pairs = SentencePairs(documents(sentences=30), room=21)
-    first, second, labels = pairs.draw(400, seed=0, step=0)
-    full = np.array([len(a) + len(b) == 21 for a, b in zip(first, second, strict=True)])
-    assert full.mean() > 0.9 and full[labels == 0].all()
+    first, second, _ = pairs.draw(400, seed=0, step=0)
+    for a, b in zip(first, second, strict=True):
+        assert len(a) == min(11, a[-1] % 1000 // 10 * 6 + 6)  # all that precedes the boundary, or half of the room
+        assert len(b) == min(10, (30 - b[0] % 1000 // 10) * 6)
+
+
+def test_boundaries_without_a_partner_of_the_same_length_are_left_out():
+    pairs = SentencePairs([[[1], [2]], [[3], [4]], [[5], [6, 7, 8]]], room=20)
+    assert pairs.num_boundaries == 2
+    first, _, _ = pairs.draw(40, seed=0, step=0)
+    assert {tuple(part) for part in first} == {(1,), (3,)}
 
 
 def test_no_pair_meets_where_a_document_begins_or_ends():
-    pairs = SentencePairs([[[], [1, 2], [], [3], []], [[4], [5, 6]]], room=4)
+    pairs = SentencePairs([[[], [1, 2], [], [3], []], [[4], [5]]], room=4)
     assert pairs.num_boundaries == 2
     first, second, _ = pairs.draw(40, seed=0, step=0)
-    assert {tuple(part) for part in first} == {(1, 2), (4,)} and {tuple(part) for part in second} == {(3,), (5, 6)}
+    assert {tuple(part) for part in first} == {(1, 2), (4,)} and {tuple(part) for part in second} == {(3,), (5,)}
 
 
 def test_seed_and_step_decide():
@@ -89,6 +112,7 @@ def test_seed_and_step_decide():
         ([[[1, 2], [3]], [[1], []], [[4]]], 20, "at least two documents"),
         ([[[1, 2], [3]], []], 20, "document 1 has none"),
         ([[[1], [2]], [[3], [4]]], 1, "room for at least two"),
+        ([[[1], [2]], [[3], [4, 5]]], 20, "same length.*Use more documents"),
     ],
 )
 def test_a_corpus_that_gives_no_pairs(corpus, room, message):
