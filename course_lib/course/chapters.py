@@ -1,8 +1,8 @@
 """Runs the chapters and saves them, as `make notebooks` does. All stored outputs are made in this way.
 
 `python -m course_lib.course.chapters execute 01 08` runs chapters 01 and 08 (without numbers, all of them), and
-`… contents` writes what is made from their headers: the table of chapters, the contents page, and the links. Times and
-memory are recorded in `data/runs/chapters.json` and copied from there, so nobody types them.
+`… contents` writes what is made from them: the table of chapters, the contents page, links, and the list of claims.
+Times and memory are recorded in `data/runs/chapters.json` and copied from there, so nobody types them.
 """
 
 import argparse
@@ -199,7 +199,7 @@ def main(arguments=None):
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("execute", help="run chapters, save them, and write what is made from their headers")
     run.add_argument("numbers", nargs="*", metavar="NUMBER", help="such as 01; all chapters without")
-    commands.add_parser("contents", help="write the table of chapters, the contents page, and the chapters' links")
+    commands.add_parser("contents", help="write the table of chapters, the contents page, links, and the claims")
     options = parser.parse_args(arguments)
     from nbclient.exceptions import CellExecutionError
 

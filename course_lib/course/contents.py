@@ -1,4 +1,4 @@
-"""Writes what is made from the chapters' headers: README.md's table and picture, the contents page, and the links.
+"""Writes what is made from the chapters: README.md's table and picture, the contents page, links, and the claims.
 
 `python -m course_lib.course.chapters contents` does it alone, and `make notebooks` at its end.
 """
@@ -11,7 +11,7 @@ import re
 import nbformat
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from course_lib.course import chapters
+from course_lib.course import chapters, claims
 
 MARKS = ("<!-- chapters -->\n", "<!-- /chapters -->")
 PAGES = {"index": "Contents", "glossary": "Glossary and notation"}  # notebooks without a number
@@ -27,7 +27,7 @@ Each term and each symbol is explained in [Glossary and notation](glossary.ipynb
 
 
 def write():
-    """Writes the table of chapters, the contents page, the links between chapters, and the picture of README.md.
+    """Writes the table of chapters, the contents page, links, the list of claims, and the picture of README.md.
 
     Raises:
         ValueError: if README.md does not have both marks exactly once and in the right order.
@@ -38,6 +38,8 @@ def write():
     page = new_notebook(cells=[new_markdown_cell(INTRODUCTION + render_table().rstrip(), id="contents")])
     chapters.replace_file(chapters.ROOT / "notebooks" / "index.ipynb", nbformat.writes(chapters.tidy(page)) + "\n")
     _link_chapters()
+    claims.path().parent.mkdir(exist_ok=True)
+    chapters.replace_file(claims.path(), claims.render())
     _write_picture()
 
 
