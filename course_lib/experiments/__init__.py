@@ -34,6 +34,7 @@ EXPERIMENTS = {
     "sentiment-finetuning": "course_lib.experiments.sentiment_finetuning",
     "compression": "course_lib.experiments.compression",
     "mlm-bayes-loss": "course_lib.experiments.mlm_bayes_loss",
+    "random-heads": "course_lib.experiments.random_heads",
     "frozen-features": "course_lib.experiments.frozen_features",
     "named-entities": "course_lib.experiments.named_entities",
     "number-translation": "course_lib.experiments.number_translation",
