@@ -57,13 +57,15 @@ def test_your_own_text_from_a_file_to_an_exported_model(tmp_path, monkeypatch, c
     for language, block in re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL):
         if language == "toml":
             name = re.match(r"# (\S+\.toml)\n", block)[1]
-            (tmp_path / name).write_text(block.replace("steps = 40", "steps = 2\njit_compile = false"))
+            small = "steps = 2\njit_compile = false\nevaluation_steps = 1"
+            (tmp_path / name).write_text(block.replace("steps = 40", small).replace("batch_size = 8", "batch_size = 2"))
         elif language == "shell":
             python, *module, recipe, corpus, text, folder, run = shlex.split(block)
             assert (python, module) == ("python", ["-m", "course_lib.training.pretrain"])
             pretrain.main([recipe, corpus, text, folder, run])
         else:
-            exec(block.replace("epochs=10", "epochs=2"), variables)
+            small = block.replace("epochs=10", "epochs=1").replace("max_new_tokens=40", "max_new_tokens=4")
+            exec(small.replace('"all-MiniLM-L6-v2"', '"bert-mini"'), variables)
     printed = capsys.readouterr().out
     assert "Confusion matrix" in printed and "Prediction(label=" in printed
     expected = variables["classifier"](variables["classifier"].tokenizer(["Where is my parcel?"]))

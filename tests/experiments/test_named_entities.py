@@ -21,7 +21,7 @@ def small(monkeypatch, tmp_path):
     """The experiment on three splits of our own, with a small encoder; its parts are kept apart from the real ones."""
     monkeypatch.setattr(named_entities.wnut, "tweets", lambda: wnut.Entities(TRAIN, VALIDATION, TEST))
     monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path)
-    changes = {"preset": "bert-mini", "learning_rates": (1e-5, 1e-3), "epochs": 1, "seeds": (0, 1)}
+    changes = {"preset": "bert-mini", "learning_rates": (1e-5, 1e-3), "epochs": 1, "seeds": (0,)}
     recipe = dataclasses.replace(named_entities.EXPERIMENT, **changes, l1=(0.1, 50.0), l2=(0.01,), shares=(0.0,))
     monkeypatch.setattr(named_entities, "EXPERIMENT", recipe)
     return recipe
@@ -42,12 +42,11 @@ def test_the_experiment_chooses_on_validation_and_keeps_what_was_predicted(small
         ("CRF", None),
         ("CRF, no capitals", None),
         ("MiniLM", 0),
-        ("MiniLM", 1),
     ]
     names = wnut.Entities(TRAIN, VALIDATION, TEST).label_names
     for one in results:
         best = max(f1 for _, f1 in one["tried"])
-        assert one["validation"]["all"]["f1"] == best or one["seed"] == 1
+        assert one["validation"]["all"]["f1"] == best
         assert one["setting"] in [setting for setting, _ in one["tried"]]
         labels = [[names[ord(letter) - ord("a")] for letter in row] for row in one["predicted"]]
         assert [len(row) for row in labels] == [3, 1]

@@ -264,7 +264,9 @@ def test_a_recipe_of_three_lines_carries_on_a_shipped_model(name, tmp_path, caps
     (tmp_path / "texts").mkdir()
     for number, part in enumerate(TEXT.split("\n\n")):
         (tmp_path / "texts" / f"{number}.txt").write_text(part)
-    (tmp_path / "mine.toml").write_text(f"start = '{name}'\nsteps = 2\njit_compile = false\n")
+    (tmp_path / "mine.toml").write_text(
+        f"start = '{name}'\nsteps = 2\nbatch_size = 2\nevaluation_steps = 1\njit_compile = false\n"
+    )
     recipe = Recipe.read(tmp_path / "mine.toml")
     assert (recipe.objective, recipe.warmup_steps) == ("causal" if name == "gpt-mini" else "masked", 0)
     monkeypatch.setattr("course_lib.training.pretrain.RECIPES", {})  # no recipe of ours is run
