@@ -5,8 +5,8 @@ from course_lib.course.figures.drawing import Drawing
 
 def transformer():
     """The Transformer from bottom to top. Left, the encoder: source token ids (B, S) become embeddings (B, S, D), sine
-    positions are added, and N blocks of self-attention and feed-forward follow, each sublayer with a residual
-    connection. Right, the decoder: target token ids (B, T), embeddings, positions, and N blocks of causal
+    positions are added, and L blocks of self-attention and feed-forward follow, each sublayer with a residual
+    connection. Right, the decoder: target token ids (B, T), embeddings, positions, and L blocks of causal
     self-attention, cross-attention to the encoder's output, and feed-forward. A projection gives logits (B, T, V).
     """
     return _transformer()
@@ -83,7 +83,7 @@ def _transformer(focus=()):
         levels = sublayers[part]
         frame_bottom, frame_top = 45.2, 44.2 - 9.4 * len(levels)
         drawing.frame(x - 3.5, frame_top, width + 7, frame_bottom - frame_top)
-        drawing.text(x + width + 4.2 if part == "decoder" else x - 4.2, (frame_top + frame_bottom) / 2, "× N",
+        drawing.text(x + width + 4.2 if part == "decoder" else x - 4.2, (frame_top + frame_bottom) / 2, "× L",
                      align="left" if part == "decoder" else "right")  # fmt: skip
         for name in levels:
             role = "feed_forward" if name == "feed-forward" else "attention"
