@@ -1,4 +1,4 @@
-"""Trains the BERT of `mlm-bayes-loss` from random attention heads: the control for its start; for chapters 05 and 06."""
+"""Trains the BERT of `mlm-bayes-loss` from random attention heads: the control for its start (chapters 05 and 06)."""
 
 import dataclasses
 
