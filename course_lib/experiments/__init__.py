@@ -33,6 +33,7 @@ EXPERIMENTS = {
     "clm-bayes-loss": "course_lib.experiments.clm_bayes_loss",
     "sentiment-finetuning": "course_lib.experiments.sentiment_finetuning",
     "compression": "course_lib.experiments.compression",
+    "against-counting": "course_lib.experiments.against_counting",
     "mlm-bayes-loss": "course_lib.experiments.mlm_bayes_loss",
     "random-heads": "course_lib.experiments.random_heads",
     "frozen-features": "course_lib.experiments.frozen_features",
@@ -42,7 +43,9 @@ EXPERIMENTS = {
     "interface-translation": "course_lib.experiments.interface_translation",
     "truncation": "course_lib.experiments.truncation",
     "random-init-control": "course_lib.experiments.random_init_control",
+    "lora-budget": "course_lib.experiments.lora_budget",
     "pretraining-ablation": "course_lib.experiments.pretraining_ablation",
+    "pretraining-variants": "course_lib.experiments.pretraining_variants",
 }
 
 # Fields of a syntax tree that are empty or redundant: a "u" before a string, type comments, the use of a name.
@@ -64,6 +67,15 @@ def experiment(name):
     if name not in EXPERIMENTS:
         raise ValueError(f"Expected an experiment of {sorted(EXPERIMENTS)}; got {name!r}.")
     return importlib.import_module(EXPERIMENTS[name]).EXPERIMENT
+
+
+def recorded():
+    """Lists the experiments that have a record; a new one may still be running.
+
+    Returns:
+        A list of keys of `EXPERIMENTS`.
+    """
+    return [name for name in EXPERIMENTS if _path(name).is_file()]
 
 
 def recipe_hash(name):

@@ -1,6 +1,9 @@
 """Measures what is lost when long reviews are cut, by how much is kept and from which end; for chapter 10."""
 
 import dataclasses
+import re
+
+import numpy as np
 
 from course_lib import experiments
 from course_lib.data import reviews
@@ -11,6 +14,11 @@ from course_lib.models.bert import Bert
 from course_lib.text.packing import pack_segments
 
 FIRST, LAST, BOTH = ("first", "last", "both ends")
+NO_GRADES = "TF-IDF, no grades"
+GRADE = re.compile(  # as in "8/10", "8 out of ten", "rating: 8" and "****"
+    r"\b\d+(?:\.\d+)?\s*(?:/|out of)\s*(?:100|10|ten|5|five|4)\b|\b(?:grade|rating|score)\s*:?\s*\d+\b|\*{2,}",
+    re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +26,8 @@ class Truncation:
     """Classifies IMDb reviews from a part of their tokens: with the frozen encoder, and with TF-IDF.
 
     A logistic regression reads the encoder's mean vectors, or TF-IDF of the remaining words. Its regularisation is
-    chosen on the validation split for each cut.
+    chosen on the validation split for each cut. Some reviews name a grade, most of them at their end. So TF-IDF also
+    reads reviews from which grades were deleted before they were cut.
 
     Args:
         data: the assets that it reads.
@@ -41,20 +50,25 @@ class Truncation:
 
         Returns:
             A list of dicts with `features`, `kept`, `length` (0 for whole reviews), `regularisation`, and `accuracy` on
-            the test split; and a last dict with `lengths`, the number of tokens of each review of the test split, with
-            `[CLS]` and `[SEP]`.
+            the test split and `wrong`, the places of its reviews that are misclassified; and a last dict with
+            `lengths`, the number of tokens of each review of the test split, with `[CLS]` and `[SEP]`, and `graded`,
+            the places of those that name a grade.
         """
         results = [
             experiments.cached("truncation", f"{kept} {length}", lambda k=kept, n=length: self.frozen(k, n))
             for kept, length in self.cuts
         ]
         tokenizer, splits = Bert.from_preset(self.data[1]).tokenizer, self.splits()
-        tokens = [[tokenizer.encode(text)[1:-1] for text in split.texts] for split in splits]
-        for kept in (FIRST, LAST, BOTH):
-            for length in self.lengths:
-                if length or kept == FIRST:
-                    results.append(self.linear(tokenizer, tokens, splits, kept, length))
-        return [*results, {"lengths": [len(ids) + 2 for ids in tokens[2]]}]
+        texts = [split.texts for split in splits]
+        ungraded = [[GRADE.sub(" ", text) for text in part] for part in texts]
+        for features, parts in ((TF_IDF, texts), (NO_GRADES, ungraded)):
+            tokens = [[tokenizer.encode(text)[1:-1] for text in part] for part in parts]
+            for kept in (FIRST, LAST, BOTH):
+                for length in self.lengths:
+                    if length or kept == FIRST:
+                        results.append(self.linear(tokenizer, tokens, splits, kept, length) | {"features": features})
+        lengths = [len(tokenizer.encode(text)) for text in texts[2]]
+        return [*results, {"lengths": lengths, "graded": places(map(GRADE.search, texts[2]))}]
 
     def replay(self):
         """Computes a few numbers of the experiment: vectors of two shortened reviews, and TF-IDF of sixty.
@@ -133,8 +147,25 @@ class Truncation:
         Returns:
             A dict for the list of `run`.
         """
-        found = best_linear(matrices, [split.labels for split in splits], self.regularisations)
-        return {"features": features, "kept": kept, "length": length} | found
+        from sklearn.linear_model import LogisticRegression
+
+        labels = [split.labels for split in splits]
+        found = best_linear(matrices, labels, self.regularisations)
+        model = LogisticRegression(C=found["regularisation"], max_iter=5000).fit(matrices[0], labels[0])
+        wrong = places(model.predict(matrices[2]) != labels[2])
+        return {"features": features, "kept": kept, "length": length} | found | {"wrong": wrong}
+
+
+def places(values):
+    """Finds the places of the true values of a sequence.
+
+    Args:
+        values: any values.
+
+    Returns:
+        A list of integers.
+    """
+    return np.flatnonzero([bool(value) for value in values]).tolist()
 
 
 def cut(ids, kept, room):

@@ -38,7 +38,15 @@ def test_an_unknown_name_is_met_with_the_presets_each_once():
     with pytest.raises(ValueError) as caught:
         resolve_preset("tinny")
     message = str(caught.value)
-    for name in ("bert-mini", "gpt-mini", "seq2seq-mini", "number-translator", "all-MiniLM-L6-v2", "gpt2-vocabulary"):
+    for name in (
+        "bert-mini",
+        "gpt-mini",
+        "language-gpt",
+        "seq2seq-mini",
+        "number-translator",
+        "all-MiniLM-L6-v2",
+        "gpt2-vocabulary",
+    ):
         assert message.count(name) == 1, name
     for name in ("wnut-2016", "movie-reviews", "jupyterlab-french"):
         assert name not in message, "a data set is no preset"

@@ -76,12 +76,7 @@ def dice(write, tmp_path):
     return tmp_path / "runs" / "dice.json"
 
 
-RECORDED = sorted(
-    name for name in experiments.EXPERIMENTS if (assets.data_folder() / "runs" / f"{name}.json").is_file()
-)
-
-
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", experiments.recorded())
 def test_the_record_is_of_todays_recipe_and_data(name):
     record = experiments.load(name)
     for file, digest in record["data_hashes"].items():
@@ -104,7 +99,7 @@ def test_every_record_that_a_chapter_draws_from_is_there():
     drawn = set()
     for path in chapters.find():
         drawn |= set(re.findall(r'experiments\.load\(\\"([\w-]+)\\"\)', path.read_text(encoding="utf-8")))
-    assert "frozen-features" in drawn <= set(RECORDED)
+    assert "frozen-features" in drawn <= set(experiments.recorded())
 
 
 def test_a_part_is_made_once_until_the_recipe_changes(dice, write, tmp_path, monkeypatch):

@@ -8,8 +8,13 @@ import pytest
 
 from course_lib import Bert, BertConfig, WordPieceTokenizer, assets
 from course_lib.data import reviews
+from course_lib.experiments import lora_budget
+from course_lib.experiments.lora_budget import LoraBudget
 from course_lib.experiments.random_init_control import UNTRAINED, RandomInitControl
 from course_lib.experiments.sentiment_finetuning import FROZEN, FULL, LORA, TF_IDF, SentimentFinetuning, mean_vectors
+from course_lib.models.classifiers import TextClassifier
+from course_lib.training.finetuning import logits_of
+from course_lib.training.peft import load_lora
 
 pytestmark = pytest.mark.one_backend
 
@@ -124,3 +129,66 @@ def test_an_untrained_encoder_has_the_shape_of_the_trained_one_and_weights_of_it
     assert all(np.abs(a - b).max() > 0.05 for a, b in ((tables[0], tables[1]), (tables[1], tables[2])))
     assert np.std(tables[1]) == pytest.approx(RandomInitControl().initializer_range, rel=0.15)  # truncated
     assert {run[0] for run in RandomInitControl().runs} == {UNTRAINED} == {*dict(RandomInitControl().learning_rates)}
+
+
+class SmallBudget(LoraBudget):
+    """`LoraBudget` with the encoder of `Small`."""
+
+    backbone = Small.backbone
+
+
+BUDGET = SmallBudget(
+    runs=((LORA, 0, 2), (FULL, 0, 2)),
+    learning_rates=((LORA, (1e-3, 3e-2)), (FULL, (1e-3, 1e-2))),
+    validation=6,
+    seeds=(0, 1),
+    max_length=10,
+    rank=2,
+    labels=8,
+    shipped_epochs=2,
+)
+
+
+def test_both_methods_get_the_same_labels_and_epochs_and_the_best_rate_is_shipped(few, monkeypatch):
+    losses = {(LORA, 1e-3): 0.4, (LORA, 3e-2): 0.2, (FULL, 1e-3): 0.1, (FULL, 1e-2): 0.3}
+    made = []
+
+    def fine_tuned(self, method, count, epochs, seed, rate):
+        made.append((method, len(self.splits(count, seed)[0]), epochs, seed, rate))
+        return {"method": method, "seed": seed, "setting": rate, "chosen_loss": losses[method, rate]}
+
+    monkeypatch.setattr(SmallBudget, "fine_tuned", fine_tuned)
+    monkeypatch.setattr(SmallBudget, "shipped", lambda self, rate: {"shipped": rate})
+    results = BUDGET.run()
+    assert made == [
+        *((LORA, 8, 2, *rest) for rest in ((0, 1e-3), (0, 3e-2), (1, 3e-2))),
+        *((FULL, 8, 2, *rest) for rest in ((0, 1e-3), (0, 1e-2), (1, 1e-3))),
+    ]
+    assert [(result["method"], result["setting"]) for result in results[:-1]] == [(run[0], run[-1]) for run in made]
+    assert results[-1] == {"shipped": 3e-2}
+
+
+def test_the_adapters_that_are_saved_score_as_recorded(few, tmp_path, monkeypatch):
+    assert len(BUDGET.fine_tuned(LORA, 0, 1, 0, 1e-2)["margins"]) == 10
+    monkeypatch.setattr(assets, "data_folder", lambda: tmp_path)
+    start, made = SmallBudget.backbone, []
+
+    def backbone(self):
+        made.append(start(self))
+        return made[-1]
+
+    monkeypatch.setattr(SmallBudget, "backbone", backbone)
+    result = BUDGET.shipped(3e-2)
+    assert result["count"] == 20 and len(result["losses"]) == 2
+    base = start(BUDGET)
+    base.set_weights(_without_adapters(made[0]))
+    model = TextClassifier(base, ["negative", "positive"], max_length=10)
+    load_lora(model, tmp_path / "weights" / lora_budget.PRESET)
+    test = reviews.rotten_tomatoes().test
+    margins = np.diff(logits_of(model, model.examples(test.texts, test.labels)))[:, 0]
+    np.testing.assert_allclose(margins, result["margins"], atol=2e-3)
+    assert result["accuracy"] == np.mean((margins > 0) == test.labels)
+
+
+def _without_adapters(backbone):
+    return [np.asarray(weight) for weight in backbone.weights if "lora" not in weight.path]

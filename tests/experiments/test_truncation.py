@@ -9,7 +9,7 @@ import pytest
 from course_lib import Bert, BertConfig, WordPieceTokenizer, assets
 from course_lib.data import reviews
 from course_lib.experiments import truncation
-from course_lib.experiments.truncation import BOTH, FIRST, LAST, Truncation, cut
+from course_lib.experiments.truncation import BOTH, FIRST, GRADE, LAST, Truncation, cut
 
 pytestmark = pytest.mark.one_backend
 
@@ -53,8 +53,27 @@ def test_both_kinds_of_features_see_what_is_left(tmp_path, monkeypatch):
         (truncation.TF_IDF, FIRST, 0),
         (truncation.TF_IDF, LAST, 6),
         (truncation.TF_IDF, BOTH, 6),
+        (truncation.NO_GRADES, FIRST, 6),
+        (truncation.NO_GRADES, FIRST, 0),
+        (truncation.NO_GRADES, LAST, 6),
+        (truncation.NO_GRADES, BOTH, 6),
     ]
+    assert all(each["accuracy"] == 1 - len(each["wrong"]) / 20 for each in results)
     accuracy = {(each["features"], each["kept"], each["length"]): each["accuracy"] for each in results}
     for (_, kept, length), found in accuracy.items():
         assert found > 0.95 if kept in (LAST, BOTH) or length == 0 else found < 0.8
-    assert last == {"lengths": [12] * 20}
+    assert last == {"lengths": [12] * 20, "graded": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Dull. 3/10", "Dull.  "),
+        ("I give it 8.5 out of ten.", "I give it  ."),
+        ("Rating: 9", " "),
+        ("*** (of 5)", "  (of 5)"),
+        ("On 24/7, with 10 friends and 2 stars", "On 24/7, with 10 friends and 2 stars"),
+    ],
+)
+def test_grades(text, left):
+    assert GRADE.sub(" ", text) == left

@@ -121,7 +121,7 @@ loss = Exercise(
     Property(
         "y = 1 is a pair that follows, which is column 0",
         lambda answer: _one(answer, 2.0, -2.0, 1) < _one(answer, 2.0, -2.0, 0),
-        "The seed's labels are not Google's: a pair with y = 1 is right if column 0 has the larger logit.",
+        "The article's labels are not Google's: a pair with y = 1 is right if column 0 has the larger logit.",
     ),
     Property(
         "as many equal pairs cost as many times one",
@@ -176,7 +176,7 @@ order = Exercise(
         lambda answer: (
             [tuple(sorted(triple[:2])) for triple in answer(_DOCUMENTS, 0)] == [tuple(sorted(b)) for b in _BOUNDARIES]
         ),
-        "One pair a boundary: either in order or swapped, not both.",
+        "One pair per boundary: either in order or swapped, not both.",
     ),
     Property(
         "label 1 stands for swapped pairs, 0 for those in order",

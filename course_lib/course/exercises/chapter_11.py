@@ -95,7 +95,7 @@ align = Exercise(
     Property(
         "[CLS] and [SEP] have weight 0",
         lambda answer: close([_aligned(answer, ["is"], [1])[2][place] for place in (0, -1)], [0, 0]),
-        "Special tokens stand for no word, so that there is nothing to learn at them.",
+        "Special tokens stand for no word, so there is nothing to learn at them.",
     ),
     Property(
         "so have the further pieces of a word",
