@@ -14,11 +14,12 @@ from course_lib.models.bert import Bert, BertConfig
 from course_lib.models.bert_pretrainer import BertPretrainer
 from course_lib.models.classifiers import TextClassifier, TokenClassifier
 from course_lib.models.gpt2 import GPT2, GPT2CausalLM, GPT2Config
+from course_lib.models.llama import Llama, LlamaCausalLM, LlamaConfig
 from course_lib.models.openai_gpt import OpenAIGPT, OpenAIGPTCausalLM, OpenAIGPTConfig
 from course_lib.models.sentence_encoder import SentenceEncoder
 from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from course_lib.models.seq2seq_lm import Seq2SeqLM
-from course_lib.text import BytePairTokenizer, WordPieceTokenizer
+from course_lib.text import BytePairTokenizer, ChatTokenizer, WordPieceTokenizer
 
 __version__ = "0.2.0"
 
@@ -29,9 +30,13 @@ __all__ = [
     "BertConfig",
     "BertPretrainer",
     "BytePairTokenizer",
+    "ChatTokenizer",
     "GPT2CausalLM",
     "GPT2Config",
     "Greedy",
+    "Llama",
+    "LlamaCausalLM",
+    "LlamaConfig",
     "MinP",
     "MultiHeadAttention",
     "OpenAIGPT",

@@ -6,8 +6,12 @@ from course_lib import (
     BertConfig,
     BertPretrainer,
     BytePairTokenizer,
+    ChatTokenizer,
     GPT2CausalLM,
     GPT2Config,
+    Llama,
+    LlamaCausalLM,
+    LlamaConfig,
     OpenAIGPT,
     OpenAIGPTCausalLM,
     OpenAIGPTConfig,
@@ -24,6 +28,13 @@ from course_lib.text.openai_gpt import OpenAIGPTTokenizer
 LETTERS = "abcdefghijklm"
 WORD_PIECES = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, "##n", "##o"])
 BYTE_PAIRS = BytePairTokenizer.train(["a b c d a e f a b c " * 3], 260)
+CHAT_PAIRS = ChatTokenizer(
+    BYTE_PAIRS.vocabulary,
+    BYTE_PAIRS.merges,
+    ["<|user|>", "<|assistant|>"],
+    pre_tokenizer="smollm",
+    chat_template="{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>",
+)
 CHARACTER_PAIRS = OpenAIGPTTokenizer(
     ["<unk>", *LETTERS, *(f"{letter}</w>" for letter in LETTERS), "ab</w>"], [("a", "b</w>")]
 )
@@ -46,6 +57,16 @@ def openai_gpt(tokenizer=CHARACTER_PAIRS, dtype=None, **changes):
     sizes["intermediate_dim"] = None  # Hugging Face's config has no place for another
     config = OpenAIGPTConfig(**sizes | NO_DROPOUT | {"embedding_dropout": 0.0} | changes)
     return OpenAIGPT(config, tokenizer, dtype=dtype)
+
+
+def llama(tokenizer=CHAT_PAIRS, dtype=None, **changes):
+    sizes = SIZES | {"vocabulary_size": CHAT_PAIRS.vocabulary_size, "max_sequence_length": 8, "num_key_value_heads": 1}
+    sizes |= {"head_dim": 6, "rotary_base": 100.0, "end_token_id": CHAT_PAIRS.end_token_id}
+    return Llama(LlamaConfig(**sizes | changes), tokenizer, dtype=dtype)
+
+
+def llama_causal_lm(dtype=None, **changes):
+    return LlamaCausalLM(llama(dtype=dtype, **changes), dtype=dtype)
 
 
 def seq2seq(tokenizer=BYTE_PAIRS, dtype=None, **changes):

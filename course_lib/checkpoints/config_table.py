@@ -14,7 +14,8 @@ class ConfigTable:
     Args:
         fields: their entry → (our field, their default value if the entry is absent).
         values: our field → {their value: our value}, for the fields whose values have different names in their files.
-        fixed: their entry → the only value that our models support.
+        fixed: their entry → the only value that our models support. None means that the entry is absent or null; such
+            entries are not written, because `transformers` expects some of them to be a dict.
         aliases: second name of their entry → its first name.
     """
 
@@ -64,12 +65,12 @@ class ConfigTable:
             fields: dict with all fields of our config.
 
         Returns:
-            A dict with each entry of `fixed` and of `fields`.
+            A dict with each entry of `fields`, and of `fixed` unless it is None.
 
         Raises:
             ValueError: if a field has a value for which their files have no name. The message names each.
         """
-        config, wrong = dict(self.fixed), []
+        config, wrong = {name: value for name, value in self.fixed.items() if value is not None}, []
         for name, (field, _) in self.fields.items():
             names = {ours: theirs for theirs, ours in reversed((self.values.get(field) or {}).items())}
             if names and fields[field] not in names:

@@ -13,7 +13,13 @@ import numpy as np
 from course_lib.checkpoints.files import write_checkpoint
 
 # model_type in a config → our class that loads such a folder, named in error messages
-MODEL_CLASSES = {"bert": "Bert", "gpt2": "GPT2", "openai-gpt": "OpenAIGPT", "course-seq2seq": "Seq2Seq"}
+MODEL_CLASSES = {
+    "bert": "Bert",
+    "gpt2": "GPT2",
+    "llama": "Llama",
+    "openai-gpt": "OpenAIGPT",
+    "course-seq2seq": "Seq2Seq",
+}
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -96,6 +102,17 @@ class Format:
     """
 
     model_type = None
+
+    def is_in(self, folder):
+        """Tells whether a folder has files of this format.
+
+        Args:
+            folder: path of the folder, a `pathlib.Path`.
+
+        Returns:
+            A boolean.
+        """
+        return (folder / "config.json").is_file()
 
     def read_fields(self, folder):
         """Reads the config of a folder.

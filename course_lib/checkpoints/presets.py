@@ -5,7 +5,8 @@ import re
 
 from course_lib import assets
 
-_MARKS = {"config.json", "tokenizer.json", "vocab.txt", "vocab.json"}  # a preset has at least one of these files
+_MARKS = {"config.json", "tokenizer.json", "vocab.txt", "vocab.json"}  # a preset has one of these, or a GGUF file
+_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "vocab.txt", "merges.txt"]  # what is downloaded of a repository
 _OWNERS = {"bert": "google-bert", "gpt2": "openai-community", "openai-gpt": "openai-community"}
 
 
@@ -29,7 +30,7 @@ def resolve_preset(preset):
     if pathlib.Path(preset).is_dir():
         return pathlib.Path(preset)
     ours = {path.name: path for path in (assets.data_folder() / "weights").glob("*") if _is_preset(path)}
-    registered = {asset for asset, entry in assets.registry().items() if _MARKS & entry["files"].keys()}
+    registered = {asset for asset, entry in assets.registry().items() if _are_marks(entry["files"])}
     if name in ours:
         return ours[name]
     if name in registered:
@@ -42,7 +43,11 @@ def resolve_preset(preset):
 
 
 def _is_preset(folder):
-    return any((folder / mark).is_file() for mark in _MARKS)
+    return _are_marks(path.name for path in folder.glob("*"))
+
+
+def _are_marks(names):
+    return any(name in _MARKS or name.endswith(".gguf") for name in names)
 
 
 def _suggestion(name):
@@ -60,9 +65,7 @@ def _download(repository):
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return pathlib.Path(
-            snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "vocab.txt", "merges.txt"])
-        )
+        return pathlib.Path(snapshot_download(repository, allow_patterns=_PATTERNS))
     except LocalEntryNotFoundError as error:
         raise ConnectionError(
             f"Expected a network, or {repository} in the Hugging Face cache; found neither. With a network elsewhere, "

@@ -10,13 +10,20 @@ from course_lib.layers.attention import (
 )
 from course_lib.layers.feed_forward import FeedForward
 from course_lib.layers.masks import causal_mask, combine_masks, padding_mask
-from course_lib.layers.positions import PositionEmbedding, SinePositionEncoding, token_positions
-from course_lib.layers.transformer import TransformerBlock, TransformerStack
+from course_lib.layers.positions import (
+    PositionEmbedding,
+    RotaryEmbedding,
+    SinePositionEncoding,
+    rotary_frequencies,
+    token_positions,
+)
+from course_lib.layers.transformer import TransformerBlock, TransformerStack, make_norm
 
 __all__ = [
     "FeedForward",
     "MultiHeadAttention",
     "PositionEmbedding",
+    "RotaryEmbedding",
     "SinePositionEncoding",
     "TransformerBlock",
     "TransformerStack",
@@ -25,9 +32,11 @@ __all__ = [
     "causal_mask",
     "combine_masks",
     "gelu_approximate",
+    "make_norm",
     "merge_heads",
     "padding_mask",
     "quick_gelu",
+    "rotary_frequencies",
     "scaled_dot_product_attention",
     "split_heads",
     "token_positions",

@@ -1,7 +1,7 @@
 r"""Attention (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.2): the formula, then the layer.
 
-Shapes: B batch, T target (query) length, S source (key) length, N heads, H width of one head, D model width.
-A mask is boolean, true where attention is allowed, and broadcasts to the scores.
+Shapes: B batch, T target (query) length, S source (key) length, N heads, K key–value heads, H width of one head,
+D model width. A mask is boolean, true where attention is allowed, and broadcasts to the scores.
 """
 
 import keras
@@ -114,10 +114,15 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         kernel_initializer: initializer of the four projections' kernels.
         output_initializer: initializer of the output projection's kernel. Defaults to `kernel_initializer`.
         scale: factor of the scores. Defaults to $1/\sqrt{H}$.
+        num_key_value_heads: K, the number of heads for keys and values. N / K heads for queries share each of them, so
+            a cache is smaller by that factor (grouped-query attention, Ainslie et al., 2023,
+            https://arxiv.org/abs/2305.13245). Defaults to N.
+        rotary: a `RotaryEmbedding` that turns queries and keys by their positions, or None.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: when the layer is built, if `num_heads` does not divide the width.
+        ValueError: if `num_key_value_heads` does not divide `num_heads`; or, when the layer is built, if `num_heads`
+            does not divide the width.
     """
 
     def __init__(
@@ -129,10 +134,18 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         kernel_initializer="glorot_uniform",
         output_initializer=None,
         scale=None,
+        num_key_value_heads=None,
+        rotary=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.num_heads = num_heads
+        self.num_key_value_heads = num_key_value_heads or num_heads
+        if num_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"Expected num_key_value_heads to divide num_heads, {num_heads}; got {num_key_value_heads}."
+            )
+        self.rotary = keras.saving.deserialize_keras_object(rotary) if isinstance(rotary, dict) else rotary
         self.hidden_dim = hidden_dim
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -155,9 +168,12 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         width = self.hidden_dim or model_dim
         check_heads(self.num_heads, width)
         value_shape = value_shape or query_shape
+        shared_width = width // self.num_heads * self.num_key_value_heads
         self.query = self._projection("query", width, query_shape)
-        self.key = self._projection("key", width, value_shape)
-        self.value = self._projection("value", width, value_shape)
+        self.key = self._projection("key", shared_width, value_shape)
+        self.value = self._projection("value", shared_width, value_shape)
+        if self.rotary:
+            self.rotary.build((None, None, self.num_heads, width // self.num_heads))
         self.output_projection = self._projection(
             "output", model_dim, (*query_shape[:-1], width), self.output_initializer
         )
@@ -173,18 +189,20 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         dense.build(input_shape)
         return dense
 
-    def keys_and_values(self, value):
+    def keys_and_values(self, value, positions=None):
         """Computes the keys and values of a source.
 
         They do not depend on the query, so a decoding loop computes those of cross-attention only once.
 
         Args:
             value: floats (B, S, D').
+            positions: integers (S,) or (B, S), for rotary positions. Defaults to 0, …, S - 1.
 
         Returns:
-            Keys and values, each (B, S, N, H).
+            Keys and values, each (B, S, K, H).
         """
-        return split_heads(self.key(value), self.num_heads), split_heads(self.value(value), self.num_heads)
+        keys, values = (split_heads(layer(value), self.num_key_value_heads) for layer in (self.key, self.value))
+        return (self.rotary(keys, positions) if self.rotary else keys), values
 
     def call(
         self,
@@ -195,6 +213,7 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         use_causal_mask=False,
         cache=None,
         position=None,
+        positions=None,
         return_attention=False,
         training=None,
     ):
@@ -208,10 +227,12 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
             padding_mask: (B, S), nonzero where the value has a real token. Without a cache, it defaults to the value's
                 implicit Keras mask, such as the one that `keras.layers.Embedding(mask_zero=True)` makes.
             use_causal_mask: whether to hide keys at later positions from each query.
-            cache: pair of keys and values, each (B, S, N, H). With a `position`, the new ones are written there, and
+            cache: pair of keys and values, each (B, S, K, H). With a `position`, the new ones are written there, and
                 attention reads the whole cache, so the mask must exclude slots that are still empty. Without a
                 `position`, the cache is complete (cross-attention in a decoding loop) and is only read.
             position: slot of the cache at which the query starts, an integer or a scalar tensor.
+            positions: integers (T,) or (B, T), where the query's tokens stand, for rotary positions. In self-attention
+                the keys stand there, too. Defaults to `position`, `position` + 1, …
             return_attention: whether to return the weights.
             training: whether to apply dropout.
 
@@ -224,13 +245,18 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         """
         value = query if value is None else value
         queries = split_heads(self.query(query), self.num_heads)  # (B, T, N, H)
+        if self.rotary:
+            if positions is None and position is not None:
+                positions = ops.arange(ops.shape(queries)[1]) + position
+            queries = self.rotary(queries, positions)
+        positions = positions if value is query else None  # those of another source are 0, …, S - 1
         if cache is None:
-            keys, values = self.keys_and_values(value)  # (B, S, N, H)
+            keys, values = self.keys_and_values(value, positions)  # (B, S, K, H)
             padding_mask = get_keras_mask(value) if padding_mask is None else padding_mask
         elif position is None:
             keys, values = cache
         else:
-            keys, values = _write(cache, self.keys_and_values(value), position)
+            keys, values = _write(cache, self.keys_and_values(value, positions), position)
 
         mask = mask_of_scores(attention_mask, padding_mask, _scores_shape(queries, keys))
         fused = not (return_attention or (training and self.dropout.rate) or _is_float16_on_a_jax_cpu(queries))
@@ -243,8 +269,9 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         if fused:
             outputs = _fused_attention(queries, keys, values, mask, self.scale, is_causal)
         else:
-            weights = attention_weights(_swap(queries), _swap(keys), mask, self.scale)  # (B, N, T, S)
-            outputs = _swap(ops.matmul(self.dropout(weights, training=training), _swap(values)))  # (B, T, N, H)
+            shared = [_repeat_heads(part, self.num_heads) for part in (keys, values)]
+            weights = attention_weights(_swap(queries), _swap(shared[0]), mask, self.scale)  # (B, N, T, S)
+            outputs = _swap(ops.matmul(self.dropout(weights, training=training), _swap(shared[1])))  # (B, T, N, H)
         outputs = self.output_projection(merge_heads(outputs))
 
         extras = [weights] if return_attention else []
@@ -261,11 +288,26 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "output_initializer": self.output_initializer and keras.initializers.serialize(self.output_initializer),
             "scale": self.scale,
+            "num_key_value_heads": self.num_key_value_heads,
+            "rotary": self.rotary and keras.saving.serialize_keras_object(self.rotary),
         }
+
+
+def _repeat_heads(x, num_heads):
+    """Gives each query head its keys or values: (B, S, K, H) → (B, S, N, H)."""
+    groups = num_heads // x.shape[2]
+    return ops.repeat(x, groups, axis=2) if groups > 1 else x
 
 
 def _fused_attention(queries, keys, values, mask, scale, is_causal):
     """Attends by the backend's fused kernel: (B, T, N, H)."""
+    num_heads, num_shared = queries.shape[2], keys.shape[2]
+    if queries.shape[1] == 1 and num_shared < num_heads and (mask is None or mask.shape[1] == 1):
+        # One new token: the heads that share keys become its queries, so a decoding loop does not copy the cache.
+        grouped = _swap(ops.reshape(queries, (-1, num_shared, num_heads // num_shared, queries.shape[3])))
+        outputs = _fused_attention(grouped, keys, values, mask, scale, is_causal=False)  # (B, N / K, K, H)
+        return ops.reshape(_swap(outputs), ops.shape(queries))
+    keys, values = _repeat_heads(keys, num_heads), _repeat_heads(values, num_heads)
     if mask is not None and keras.backend.backend() == "jax":  # cuDNN's kernel needs a row per query
         mask = ops.logical_and(mask, ops.ones((ops.shape(queries)[1], 1), "bool"))
     outputs = ops.dot_product_attention(queries, keys, values, mask=mask, scale=scale, is_causal=is_causal)

@@ -3,7 +3,7 @@
 The Transformers of this course share one block and one stack. BERT's encoder is the plain stack. GPT-2 adds a causal
 mask. The decoder of a translator also has cross-attention in each block.
 
-Shapes: B batch, T target length, S source length, N heads, H width of one head, D model width.
+Shapes: B batch, T target length, S source length, N heads, K key–value heads, H width of one head, D model width.
 """
 
 import keras
@@ -13,12 +13,35 @@ from course_lib.layers.feed_forward import FeedForward
 from course_lib.layers.quantization import KeepsQuantization
 
 
+def make_norm(kind, epsilon, **kwargs):
+    """Makes a norm.
+
+    Args:
+        kind: "layer" or "rms".
+        epsilon: added to the variance, or to the mean of the squares.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Returns:
+        A `keras.layers.LayerNormalization` or a `keras.layers.RMSNormalization`.
+
+    Raises:
+        ValueError: if the kind is another.
+    """
+    kinds = {"layer": keras.layers.LayerNormalization, "rms": keras.layers.RMSNormalization}
+    if kind not in kinds:
+        raise ValueError(f'Expected norm="layer" or norm="rms"; got {kind!r}.')
+    norm = kinds[kind](epsilon=epsilon, **kwargs)
+    norm.supports_masking = True  # Keras's RMSNormalization would drop the mask, with a warning
+    return norm
+
+
 @keras.saving.register_keras_serializable("course_lib")
 class TransformerBlock(KeepsQuantization, keras.layers.Layer):
     """Applies self-attention, optional cross-attention, and a feed-forward layer, each with a residual connection.
 
     The paper and BERT normalise after the sum, `norm(x + sublayer(x))`. GPT-2 and most models since normalise before
-    the sublayer, `x + sublayer(norm(x))` (Xiong et al., 2020, https://arxiv.org/abs/2002.04745).
+    the sublayer, `x + sublayer(norm(x))` (Xiong et al., 2020, https://arxiv.org/abs/2002.04745). The defaults are
+    those of the paper. Llama (Touvron et al., 2023, https://arxiv.org/abs/2302.13971) changes the last six arguments.
 
     Args:
         num_heads: N, in each attention layer.
@@ -32,7 +55,17 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
         kernel_initializer: initializer of all dense kernels.
         output_initializer: that of the dense kernels whose output is added to x. Defaults to `kernel_initializer`.
         attention_scale: factor of the scores. Defaults to 1/√H.
+        num_key_value_heads: K, heads for keys and values, as in `MultiHeadAttention`. Defaults to N.
+        head_dim: H. Defaults to D / N.
+        rotary: a `RotaryEmbedding` for self-attention, or None.
+        norm: "layer", or "rms" for `keras.layers.RMSNormalization`, which does not subtract the mean (Zhang and
+            Sennrich, 2019, https://arxiv.org/abs/1910.07467).
+        gated: whether the feed-forward layer has a gate, as in `FeedForward`.
+        use_bias: whether the dense layers have biases.
         **kwargs: arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: if the norm is of another kind.
     """
 
     def __init__(
@@ -48,38 +81,52 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
         kernel_initializer="glorot_uniform",
         output_initializer=None,
         attention_scale=None,
+        num_key_value_heads=None,
+        head_dim=None,
+        rotary=None,
+        norm="layer",
+        gated=False,
+        use_bias=True,
         **kwargs,
     ):
         super().__init__(**kwargs)
 
-        def attention(name):
+        def attention(name, rotary=None):
             return MultiHeadAttention(
                 num_heads,
+                hidden_dim=head_dim and head_dim * num_heads,
                 dropout=attention_dropout,
+                use_bias=use_bias,
                 kernel_initializer=kernel_initializer,
                 output_initializer=output_initializer,
                 scale=attention_scale,
+                num_key_value_heads=num_key_value_heads,
+                rotary=rotary,
                 dtype=self.dtype_policy,
                 name=name,
             )
 
-        def norm(name):
-            return keras.layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=self.dtype_policy, name=name)
+        def norm_layer(name):
+            return make_norm(norm, layer_norm_epsilon, dtype=self.dtype_policy, name=name)
 
         self.norm_first = norm_first
-        self.attention = attention("attention")
-        self.attention_norm = norm("attention_norm")
+        self.norm = norm
+        self.head_dim = head_dim
+        self.attention = attention("attention", rotary)
+        self.attention_norm = norm_layer("attention_norm")
         self.cross_attention = attention("cross_attention") if cross_attention else None
-        self.cross_attention_norm = norm("cross_attention_norm") if cross_attention else None
+        self.cross_attention_norm = norm_layer("cross_attention_norm") if cross_attention else None
         self.feed_forward = FeedForward(
             intermediate_dim,
             activation,
             kernel_initializer,
             output_initializer,
+            gated,
+            use_bias,
             dtype=self.dtype_policy,
             name="feed_forward",
         )
-        self.feed_forward_norm = norm("feed_forward_norm")
+        self.feed_forward_norm = norm_layer("feed_forward_norm")
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.supports_masking = True
 
@@ -106,6 +153,7 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
         source_padding_mask=None,
         cache=None,
         position=None,
+        positions=None,
         return_attention=False,
         training=None,
     ):
@@ -118,9 +166,11 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
             padding_mask: (B, T), nonzero where x has a real token; with a cache, (B, slots), nonzero where it has one.
             use_causal_mask: whether to hide later positions from each position.
             source_padding_mask: (B, S), nonzero where the source has a real token.
-            cache: pair of keys and values of earlier positions, each (B, slots, N, H), as in `MultiHeadAttention`. With
+            cache: pair of keys and values of earlier positions, each (B, slots, K, H), as in `MultiHeadAttention`. With
                 cross-attention, two such pairs; the second comes from `cross_attention.keys_and_values(source)`.
             position: slot of the cache at which x starts.
+            positions: integers (T,) or (B, T), where the tokens stand, for rotary positions. Defaults to `position`,
+                `position` + 1, …
             return_attention: whether to return the attention weights.
             training: whether to apply dropout.
 
@@ -139,7 +189,8 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
             return x if self.norm_first else norm(x)
 
         masks = {"attention_mask": attention_mask, "padding_mask": padding_mask, "use_causal_mask": use_causal_mask}
-        found = self.attention(before(self.attention_norm, x), **masks, cache=own_cache, position=position, **common)
+        places = {"cache": own_cache, "position": position, "positions": positions}
+        found = self.attention(before(self.attention_norm, x), **masks, **places, **common)
         change, *extras = _as_tuple(found)
         x = after(self.attention_norm, x, change)
 
@@ -173,6 +224,12 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
             "kernel_initializer": attention["kernel_initializer"],
             "output_initializer": attention["output_initializer"],
             "attention_scale": self.attention.scale,
+            "num_key_value_heads": self.attention.num_key_value_heads,
+            "head_dim": self.head_dim,
+            "rotary": attention["rotary"],
+            "norm": self.norm,
+            "gated": self.feed_forward.gated,
+            "use_bias": self.feed_forward.use_bias,
         }
 
 
@@ -193,10 +250,18 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
         kernel_initializer: initializer of all dense kernels.
         output_initializer: that of the dense kernels whose output is added to x. Defaults to `kernel_initializer`.
         attention_scale: factor of the scores, or a list with one factor per block. Defaults to 1/√H.
+        num_key_value_heads: K, heads for keys and values, as in `MultiHeadAttention`. Defaults to N.
+        head_dim: H. Defaults to D / N.
+        rotary: a `RotaryEmbedding` for self-attention, or None. Each block gets a copy.
+        norm: "layer", or "rms" for `keras.layers.RMSNormalization`, which does not subtract the mean (Zhang and
+            Sennrich, 2019, https://arxiv.org/abs/1910.07467).
+        gated: whether the feed-forward layer has a gate, as in `FeedForward`.
+        use_bias: whether the dense layers have biases.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: if `num_layers` is below 1, or a list of scales does not have one per block.
+        ValueError: if `num_layers` is below 1, the norm is of another kind, or a list of scales does not have one per
+            block.
     """
 
     def __init__(
@@ -213,11 +278,19 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
         kernel_initializer="glorot_uniform",
         output_initializer=None,
         attention_scale=None,
+        num_key_value_heads=None,
+        head_dim=None,
+        rotary=None,
+        norm="layer",
+        gated=False,
+        use_bias=True,
         **kwargs,
     ):
         super().__init__(**kwargs)
         if num_layers < 1:
             raise ValueError(f"Expected at least one block; got num_layers={num_layers}.")
+        if rotary is not None and not isinstance(rotary, dict):
+            rotary = keras.saving.serialize_keras_object(rotary)  # from which each block makes its own
         scales = attention_scale if isinstance(attention_scale, list | tuple) else [attention_scale] * num_layers
         if len(scales) != num_layers:
             raise ValueError(f"Expected one attention_scale for each of {num_layers} blocks; got {len(scales)}.")
@@ -234,16 +307,18 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
                 kernel_initializer=kernel_initializer,
                 output_initializer=output_initializer,
                 attention_scale=scale,
+                num_key_value_heads=num_key_value_heads,
+                head_dim=head_dim,
+                rotary=rotary,
+                norm=norm,
+                gated=gated,
+                use_bias=use_bias,
                 dtype=self.dtype_policy,
                 name=f"block_{index}",
             )
             for index, scale in enumerate(scales)
         ]
-        self.norm = None
-        if norm_first:
-            self.norm = keras.layers.LayerNormalization(
-                epsilon=layer_norm_epsilon, dtype=self.dtype_policy, name="norm"
-            )
+        self.norm = make_norm(norm, layer_norm_epsilon, dtype=self.dtype_policy, name="norm") if norm_first else None
         self.supports_masking = True
 
     def build(self, x_shape, source_shape=None):
@@ -281,6 +356,7 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
         source_padding_mask=None,
         cache=None,
         position=None,
+        positions=None,
         return_hidden_states=False,
         return_attention=False,
         training=None,
@@ -296,6 +372,8 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
             source_padding_mask: (B, S), nonzero where the source has a real token.
             cache: a tuple with one cache per block, as `TransformerBlock` takes it.
             position: slot of the cache at which x starts, an integer or a scalar tensor.
+            positions: integers (T,) or (B, T), where the tokens stand, for rotary positions. Defaults to `position`,
+                `position` + 1, …
             return_hidden_states: whether to return `hidden_states`.
             return_attention: whether to return `attention` and, with cross-attention, `cross_attention`.
             training: whether to apply dropout.
@@ -316,6 +394,7 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
                 source_padding_mask=source_padding_mask,
                 cache=None if cache is None else cache[index],
                 position=position,
+                positions=positions,
                 return_attention=return_attention,
                 training=training,
             )

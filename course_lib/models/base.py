@@ -39,13 +39,14 @@ class Pretrained(KeepsQuantization, keras.Model):
         """
         folder = resolve_preset(preset)
         backbone_class = cls.backbone_class_of(folder)
-        fields, tensors = backbone_class.checkpoint_format.read(folder)
+        checkpoint_format = backbone_class.format_of(folder)
+        fields, tensors = checkpoint_format.read(folder)
         config = backbone_class.config_class(**fields)
         model = backbone_class(config, backbone_class.tokenizer_class.from_preset(folder), dtype=dtype)
         if cls is not backbone_class:
             model = cls(model, **cls.head_arguments(folder) | kwargs, dtype=dtype)
         model.build()
-        backbone_class.checkpoint_format.load(tensors, fields, model)
+        checkpoint_format.load(tensors, fields, model)
         return model
 
     def save_to_preset(self, folder, dtype="float32"):
@@ -147,8 +148,8 @@ class Backbone(Pretrained):
     """A model that turns token ids into vectors.
 
     A subclass has the class attributes `config_class`, a dataclass; `tokenizer_class`; `checkpoint_format`, which reads
-    and writes its checkpoints; and `input_names`, what `call` takes. It makes its layers in the constructor and builds
-    them in `build_layers`.
+    and writes its checkpoints; `other_formats`, which only read them; and `input_names`, what `call` takes. It makes
+    its layers in the constructor and builds them in `build_layers`.
 
     Args:
         config: an instance of `config_class`.
@@ -157,6 +158,7 @@ class Backbone(Pretrained):
     """
 
     config_class = tokenizer_class = checkpoint_format = None
+    other_formats = ()
     input_names = ("token_ids", "padding_mask")
 
     def __init__(self, config, tokenizer=None, **kwargs):
@@ -172,6 +174,15 @@ class Backbone(Pretrained):
             folder: path of a preset.
         """
         return cls
+
+    @classmethod
+    def format_of(cls, folder):
+        """Returns the format of a preset.
+
+        Args:
+            folder: path of the preset.
+        """
+        return next((other for other in cls.other_formats if other.is_in(folder)), cls.checkpoint_format)
 
     def compute_output_shape(self, input_shape):
         """Returns the shapes of the outputs, for `summary`.

@@ -1,21 +1,20 @@
 """GPT-2 (Radford et al., 2019, https://github.com/openai/gpt-2): the decoder, and the language model on it.
 
-Shapes: B batch, T length, S slots of the cache, N heads, H width of one head, D model width, V vocabulary.
+Shapes: B batch, T length, N heads, H width of one head, D model width, V vocabulary.
 """
 
 import dataclasses
 
 import keras
-from keras import ops
 
 from course_lib.checkpoints.huggingface import gpt as huggingface
 from course_lib.layers.activations import activation_function
-from course_lib.layers.positions import PositionEmbedding, token_positions
+from course_lib.layers.positions import PositionEmbedding
 from course_lib.layers.transformer import TransformerStack
-from course_lib.models.base import Backbone
 from course_lib.models.causal_lm import CausalLM
+from course_lib.models.decoder import Decoder
 from course_lib.text.byte_pair import BytePairTokenizer
-from course_lib.validation import check_heads, check_rates, check_sizes, unpack
+from course_lib.validation import check_heads, check_rates, check_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +71,11 @@ class GPT2Config:
         activation_function(self.activation)
 
     @property
+    def key_value_shape(self):
+        """(N, H), the shape of the keys and of the values of a position."""
+        return self.num_heads, self.hidden_dim // self.num_heads
+
+    @property
     def attention_scales(self):
         """List with the factor of the attention scores in each layer."""
         scale = (self.hidden_dim // self.num_heads) ** -0.5 if self.scale_attention else 1.0
@@ -79,7 +83,7 @@ class GPT2Config:
 
 
 @keras.saving.register_keras_serializable("course_lib")
-class GPT2(Backbone):
+class GPT2(Decoder):
     """The decoder: the sum of token and position embeddings, then Transformer blocks under a causal mask.
 
     Args:
@@ -154,61 +158,22 @@ class GPT2(Backbone):
         for layer in (self.position_embedding, self.dropout, self.decoder):
             layer.build(hidden)
 
-    def empty_cache(self, batch_size, slots):
-        """Makes a cache that holds nothing yet.
+    def embed(self, token_ids, positions, training=None):
+        """Adds the embeddings of tokens and positions.
 
         Args:
-            batch_size: B.
-            slots: S, the number of positions that fit into it.
-
-        Returns:
-            A tuple with one pair of keys and values per block, each zeros (B, S, N, H).
-        """
-        config = self.config
-        zeros = ops.zeros(
-            (batch_size, slots, config.num_heads, config.hidden_dim // config.num_heads), self.compute_dtype
-        )
-        return tuple((zeros, zeros) for _ in range(config.num_layers))
-
-    def call(self, inputs, cache=None, position=0, return_hidden_states=False, return_attention=False, training=None):
-        """Reads tokens. Each token sees itself and the tokens before it.
-
-        Args:
-            inputs: what the tokenizer returns: a dict of integers (B, T) with `token_ids` and, optionally,
-                `padding_mask` (1 = a real token; 1 by default); or the token ids alone. With a cache, `padding_mask` is
-                (B, S) and says which slots hold tokens, those of this call included.
-            cache: the keys and values of earlier tokens, from `empty_cache` or an earlier call.
-            position: slot of the cache at which the T tokens are written, an integer or a scalar tensor.
-            return_hidden_states: whether to return `hidden_states`.
-            return_attention: whether to return `attention`.
+            token_ids: integers (B, T).
+            positions: integers (T,) or (B, T).
             training: whether to apply dropout.
 
         Returns:
-            A dict of floats: `sequence_output` (B, T, D). On request, also `hidden_states`, a tuple of the embeddings
-            and each block's output, each (B, T, D), and `attention`, a tuple of each block's weights (B, N, T, S),
-            where S is T without a cache. With a cache, also `cache`, the updated one.
+            Floats (B, T, D).
 
         Raises:
-            ValueError: if the inputs have unexpected names or shapes, or T exceeds `max_sequence_length`.
+            ValueError: if T exceeds `max_sequence_length`.
         """
-        slots = None if cache is None else cache[0][0].shape[1]
-        token_ids, padding_mask = unpack(inputs, *self.input_names[1:], slots=slots)
-        length = ops.shape(token_ids)[1]
-        if padding_mask is None:
-            positions = ops.arange(length) + position
-        else:
-            positions = token_positions(padding_mask, None if cache is None else length, position)
-        x = self.position_embedding(self.token_embedding(token_ids), positions)  # (B, T, D)
-        return self.decoder(
-            self.dropout(x, training=training),
-            padding_mask=padding_mask,
-            use_causal_mask=True,
-            cache=cache,
-            position=None if cache is None else position,
-            return_hidden_states=return_hidden_states,
-            return_attention=return_attention,
-            training=training,
-        )
+        x = self.position_embedding(self.token_embedding(token_ids), positions)
+        return self.dropout(x, training=training)
 
 
 @keras.saving.register_keras_serializable("course_lib")

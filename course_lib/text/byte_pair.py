@@ -30,11 +30,12 @@ _TO_CHARACTERS = dict(enumerate(BYTE_CHARACTERS))
 _TO_BYTES = {ord(character): byte for byte, character in enumerate(BYTE_CHARACTERS)}
 
 
-def split_words(text):
-    """Splits a text into words by GPT-2's regular expression `PATTERN`.
+def split_words(text, pattern=PATTERN):
+    """Splits a text into words by a regular expression.
 
     Args:
         text: a string.
+        pattern: matches one word after another, without a gap. Defaults to GPT-2's.
 
     Returns:
         A list of strings: words with the space before them, and runs of white space. Joined, they give the text.
@@ -47,14 +48,14 @@ def split_words(text):
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
         raise ValueError(f"Expected text; got the lone surrogate U+{code:04X}, which is not a character.") from error
-    return _pattern().findall(text)
+    return _compiled(pattern).findall(text)
 
 
 @functools.cache
-def _pattern():
+def _compiled(pattern):
     import regex  # Python's own `re` does not support \p{L}, all letters, and \p{N}, all digits
 
-    return regex.compile(PATTERN)
+    return regex.compile(pattern)
 
 
 def spell(word):

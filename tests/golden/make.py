@@ -15,7 +15,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from course_lib import assets
+from course_lib import ChatTokenizer, assets
 
 HERE = pathlib.Path(__file__).parent
 VOCABULARY = """[PAD] [UNK] [CLS] [SEP] [MASK] the a my his dog cat bird river moon stone is was sits sings sleeps
@@ -35,6 +35,31 @@ SIZES = {
 
 GPT_TEXTS = ["The cat sat on my mat, didn't it?", "a dog", "naïve 狗 ☕<|endoftext|>Once"]
 GPT_SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 40}
+LLAMA_TEXTS = ["The cat sat on my mat in 2024, didn't it?", "a dog", "naïve 狗 ☕ 12<|im_end|>\nOnce"]
+LLAMA_SIZES = {
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_size": 16,
+    "intermediate_size": 20,
+    "max_position_embeddings": 64,
+}
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SMOLLM_PROMPTS = [
+    "The capital of Norway is",
+    "Once upon a time, there was a",
+    "In 2024, the price rose from 17 to 35 dollars, which is",
+    "def fibonacci(n):\n",
+    "<|im_start|>user\nWhat is gravity?<|im_end|>\n<|im_start|>assistant\n",
+    "Roses are red, violets are",
+    "Q: How many legs does a spider have?\nA:",
+    "The film was dull from beginning to end, and",
+    "To boil an egg, first",
+    "naïve café 狗",
+]
 OPENAI_TEXTS = ["The cat sat on my mat, didn't it?", "a dog", "Naïve 狗 <unk>☕ oncé"]
 
 
@@ -55,7 +80,18 @@ def main():
     save_gpt2("gpt2-causal-lm", transformers.GPT2LMHeadModel, **odd)
     wider = {"n_embd": 16, "n_head": 4, "layer_norm_epsilon": 0.05}  # so that greedy search does not repeat one token
     save_openai_gpt("openai-gpt", transformers.OpenAIGPTLMHeadModel, **wider)
+    save_llama("llama", transformers.LlamaModel, num_key_value_heads=1, rms_norm_eps=0.05, hidden_act="gelu")
+    tied = {"tie_word_embeddings": True, "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100.0}}
+    save_llama("llama-tied-in-shards", transformers.LlamaForCausalLM, shard_size="3KB", **tied)
+    llama3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+    save_llama(
+        "llama-causal-lm",
+        transformers.LlamaForCausalLM,
+        head_dim=6,
+        rope_parameters={"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0} | llama3,
+    )
     real()
+    smollm()
 
 
 def save(name, model_class, arguments=None, tokenizer=None, shard_size="1GB", **config):
@@ -128,6 +164,31 @@ def save_gpt2(name, model_class, **config):
     return save_decoder(name, model_class, transformers.GPT2LMHeadModel, config, tokenizer, "<|endoftext|>", GPT_TEXTS)
 
 
+def save_llama(name, model_class, shard_size="1GB", **config):
+    """The same for Llama, with a tokenizer as SmolLM2 has it."""
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    digits = tokenizers.pre_tokenizers.Digits(individual_digits=True)
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [digits, tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    bpe.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=280, initial_alphabet=alphabet, special_tokens=special, show_progress=False
+    )
+    bpe.train_from_iterator([*TEXTS, *PAIRS, *LLAMA_TEXTS], trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    sizes = LLAMA_SIZES | {"vocab_size": bpe.get_vocab_size(), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    config = transformers.LlamaConfig(**sizes | config, attn_implementation="eager")
+    return save_decoder(
+        name, model_class, transformers.LlamaForCausalLM, config, tokenizer, "<|im_end|>", LLAMA_TEXTS, 0.0, shard_size
+    )
+
+
 def save_openai_gpt(name, model_class, **config):
     """The same for the first GPT."""
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
@@ -147,7 +208,7 @@ def save_openai_gpt(name, model_class, **config):
     )
 
 
-def save_decoder(name, model_class, whole_class, config, tokenizer, padding, texts, bias=1.0):
+def save_decoder(name, model_class, whole_class, config, tokenizer, padding, texts, bias=1.0, shard_size="1GB"):
     """Of the logits, those of every eighth token are kept; and what greedy search adds to the first text."""
     torch.manual_seed(sum(name.encode()))
     folder = HERE / name
@@ -157,13 +218,16 @@ def save_decoder(name, model_class, whole_class, config, tokenizer, padding, tex
     for path, parameter in model.named_parameters():
         mean = 0.0 if parameter.ndim > 1 else bias if path.endswith("bias") else 1.0
         torch.nn.init.normal_(parameter, mean=mean, std=0.4)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size=shard_size)
 
     tokenizer.pad_token = padding
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
     first = tokenizer(texts[0], return_tensors="pt")
-    whole = whole_class(config).eval()
-    whole.transformer.load_state_dict(getattr(model, "transformer", model).state_dict())
+    whole = model
+    if model_class is not whole_class:
+        whole = whole_class(config).eval()
+        base = whole.base_model_prefix
+        getattr(whole, base).load_state_dict(getattr(model, base, model).state_dict())
     with torch.no_grad():
         outputs = model(**inputs, output_hidden_states=True, output_attentions=True)
         logits = whole(**inputs).logits
@@ -243,6 +307,30 @@ def real():
         pooled_output=outputs.pooler_output[0, ::48].numpy(),
         attention=torch.stack(outputs.attentions)[:, 0, ::4, 0].numpy(),
     )
+
+
+def smollm():
+    """Of SmolLM2-135M-Instruct, read from its GGUF file: a few logits after each of ten prompts, and greedy search.
+
+    The ids are ours: `transformers` does not split digits when it reads this file.
+    """
+    folder = assets.fetch("smollm2-135m-instruct")
+    (path,) = folder.glob("*.gguf")
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=path.name, dtype=torch.float32).eval()
+    tokenizer = ChatTokenizer.from_preset(folder)
+    found = {}
+    for index, prompt in enumerate(SMOLLM_PROMPTS):
+        ids = torch.tensor([tokenizer.encode(prompt)])
+        with torch.no_grad():
+            logits = model(ids).logits[0, -1]
+            greedy = model.generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=2)
+        found |= {
+            f"ids_{index}": ids[0],
+            f"logits_{index}": logits[::512],
+            f"greedy_{index}": greedy[0, ids.shape[1] :],
+        }
+    path = HERE / "smollm2-135m-instruct.npz"
+    np.savez_compressed(path, **{key: compact(value.numpy()) for key, value in found.items()})
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from layer_checks import (
 
 from course_lib.layers import (
     MultiHeadAttention,
+    RotaryEmbedding,
     attention_weights,
     causal_mask,
     combine_masks,
@@ -57,6 +58,15 @@ class TestCrossAttention(AttendsUnderMasks):
 
     def call(self, layer, inputs):
         return layer(**inputs, return_attention=True)
+
+
+class TestGroupedQueryAttention(AttendsUnderMasks, PassesMasks):
+    inputs: typing.ClassVar = {"query": X, "attention_mask": ATTENTION_MASK}
+    keys: typing.ClassVar = "query"
+    num_heads: typing.ClassVar = 4
+
+    def make(self, **kwargs):
+        return MultiHeadAttention(4, num_key_value_heads=2, rotary=RotaryEmbedding(100.0), **kwargs)
 
 
 def by_loops(query, key, value, mask):
@@ -316,6 +326,63 @@ def test_step_by_step_with_a_cache_equals_all_at_once(chunks, as_tensor, return_
     assert np.all(to_numpy(cache[0])[:, 5:] == 0) and cache[0].shape == (3, 7, 2, 4)
 
 
+@pytest.mark.parametrize("num_key_value_heads", [1, 2, 4])
+@pytest.mark.parametrize("causal", [False, True])
+def test_grouped_queries_are_those_of_keras(num_key_value_heads, causal):
+    ours = with_kernels(MultiHeadAttention(4, num_key_value_heads=num_key_value_heads), X.shape)
+    theirs = keras.layers.GroupQueryAttention(2, 4, num_key_value_heads)
+    theirs.build(X.shape, X.shape)
+    layers = [ours.query, ours.key, ours.value, ours.output_projection]
+    for weight, other in zip(theirs.weights, [part for layer in layers for part in layer.weights], strict=True):
+        weight.assign(ops.reshape(other, weight.shape))
+    mask = np.random.default_rng(0).random((3, 5, 5)) < 0.6
+    mask[..., 0] = True  # Keras has another rule for a row without a key
+    same(
+        ours(X, attention_mask=mask, use_causal_mask=causal), theirs(X, X, attention_mask=mask, use_causal_mask=causal)
+    )
+
+
+@pytest.mark.parametrize("chunks", [(1, 1, 1, 1, 1), (3, 1, 1)])
+@pytest.mark.parametrize("return_attention", [False, True])
+def test_grouped_queries_and_rotary_positions_step_by_step(chunks, return_attention):
+    """The cache holds the key-value heads alone, and one row begins with two slots of padding."""
+    layer = with_kernels(MultiHeadAttention(4, num_key_value_heads=2, rotary=RotaryEmbedding(100.0)), X.shape)
+    tokens = np.array([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    places = np.maximum(tokens.cumsum(axis=1) - 1, 0)
+    masks = {"use_causal_mask": True, "padding_mask": tokens}
+    expected = to_numpy(layer(X, **masks, positions=places))
+    cache, begin = (np.zeros((3, 5, 2, 2), "float32"),) * 2, 0
+    for chunk in chunks:
+        part = slice(begin, begin + chunk)
+        output, *_, cache = layer(
+            X[:, part],
+            **masks,
+            cache=cache,
+            position=begin,
+            positions=places[:, part],
+            return_attention=return_attention,
+        )
+        is_token = tokens[:, part] > 0
+        same(to_numpy(output)[is_token], expected[:, part][is_token])
+        begin += chunk
+    same(to_numpy(layer(X[1:2, 2:], use_causal_mask=True)), expected[1:2, 2:])  # the row alone, without its padding
+
+
+def test_without_given_places_tokens_stand_at_their_slots():
+    layer = with_kernels(MultiHeadAttention(2, rotary=RotaryEmbedding(100.0)), X.shape)
+    cache = (np.zeros((3, 5, 2, 4), "float32"),) * 2
+    outputs, cache = layer(X[:, :3], use_causal_mask=True, cache=cache, position=0)
+    more, _ = layer(X[:, 3:], use_causal_mask=True, cache=cache, position=3)
+    same(np.concatenate([to_numpy(outputs), to_numpy(more)], axis=1), layer(X, use_causal_mask=True))
+
+
+def test_heads_per_head_masks_reach_grouped_queries():
+    layer = with_kernels(MultiHeadAttention(4, num_key_value_heads=2), X.shape)
+    mask = np.random.default_rng(0).random((1, 4, 1, 5)) < 0.7
+    mask[..., 0] = True
+    same(layer(X[:, :1], X, attention_mask=mask), layer(X[:, :1], X, attention_mask=mask, return_attention=True)[0])
+
+
 def test_what_does_not_fit_into_the_cache_is_refused():
     assert LAYER(X, cache=empty_cache(7), position=2)[1][0].shape == (3, 7, 2, 4)
     with pytest.raises(ValueError, match=r"5.*3.*7"):
@@ -367,7 +434,7 @@ def test_a_cache_without_a_position_is_read_as_it_stands():
 @pytest.mark.one_backend
 def test_the_config_tells_every_argument():
     changes = {"hidden_dim": 12, "dropout": 0.1, "use_bias": False, "kernel_initializer": "zeros"}
-    changes |= {"output_initializer": "zeros", "scale": 0.1}
+    changes |= {"output_initializer": "zeros", "scale": 0.1, "num_key_value_heads": 1}
     config_tells(lambda **kwargs: MultiHeadAttention(2, **kwargs), **changes)
 
 
@@ -418,6 +485,8 @@ def test_bad_input_is_named():
             attend(np.ones((5, 5), "int32"))
     with pytest.raises(ValueError, match=r"\(B, S\).*\(5,\)"):
         padding_mask(np.ones(5))
+    with pytest.raises(ValueError, match="num_key_value_heads.* 4; got 3"):
+        MultiHeadAttention(4, num_key_value_heads=3)
     for layer, numbers in ((MultiHeadAttention(3), "3 and 8"), (MultiHeadAttention(2, hidden_dim=7), "2 and 7")):
         with pytest.raises(ValueError, match=f"num_heads.*{numbers}"):
             layer(X)

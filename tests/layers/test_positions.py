@@ -3,9 +3,25 @@
 import keras
 import numpy as np
 import pytest
-from layer_checks import PassesMasks, X, config_tells, same, to_numpy
+from layer_checks import LayerChecks, PassesMasks, X, config_tells, same, to_numpy
 
-from course_lib.layers import PositionEmbedding, SinePositionEncoding, token_positions
+from course_lib.layers import (
+    MultiHeadAttention,
+    PositionEmbedding,
+    RotaryEmbedding,
+    SinePositionEncoding,
+    rotary_frequencies,
+    token_positions,
+)
+
+HEADS = np.random.default_rng(3).normal(size=(3, 5, 2, 8)).astype("float32")  # (B, T, N, H)
+LLAMA_3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 
 MOVED = np.array([[2, 3, 4, 5, 5], [0, 0, 0, 1, 2], [1, 3, 5, 0, 2]], "int32")  # (B, T), another place in each row
 
@@ -26,6 +42,20 @@ class TestSinePositionEncoding(PassesMasks):
 
 class TestSinePositionEncodingAtPlaces(TestSinePositionEncoding):
     inputs = {"x": X, "positions": MOVED}  # noqa: RUF012
+
+
+class TestRotaryEmbedding(LayerChecks):
+    inputs = {"x": HEADS}  # noqa: RUF012
+
+    def make(self, **kwargs):
+        return RotaryEmbedding(base=100.0, **kwargs)
+
+
+class TestRotaryEmbeddingAtPlaces(LayerChecks):
+    inputs = {"x": HEADS, "positions": MOVED}  # noqa: RUF012
+
+    def make(self, **kwargs):
+        return RotaryEmbedding(interleaved=True, scaling=LLAMA_3, **kwargs)
 
 
 def test_tokens_are_counted_and_padding_is_not():
@@ -79,7 +109,68 @@ def test_sines_and_cosines_need_an_even_width():
         SinePositionEncoding()(X[..., :7])
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotary_pairs_turn_as_complex_numbers_do(interleaved):
+    angles = np.arange(5)[:, None] * 100.0 ** (-np.arange(4) / 4)
+    pairs = HEADS.reshape(3, 5, 2, 4, 2) if interleaved else np.stack([HEADS[..., :4], HEADS[..., 4:]], axis=-1)
+    turned = (pairs[..., 0] + 1j * pairs[..., 1]) * np.exp(1j * angles)[:, None]
+    parts = turned.real, turned.imag
+    expected = np.stack(parts, axis=-1).reshape(HEADS.shape) if interleaved else np.concatenate(parts, axis=-1)
+    same(RotaryEmbedding(100.0, interleaved=interleaved)(HEADS), expected)
+
+
+def test_products_of_rotated_heads_depend_on_the_distance_alone():
+    layer, query, key = RotaryEmbedding(), HEADS[:1, :1], HEADS[1:2, :1]
+
+    def product(at, other):
+        return np.sum(to_numpy(layer(query, np.array([at]))) * to_numpy(layer(key, np.array([other]))))
+
+    assert product(7, 3) == pytest.approx(product(104, 100), abs=1e-4)
+    assert product(7, 3) == pytest.approx(product(4, 0), abs=1e-5)
+    assert abs(product(7, 3) - product(3, 7)) > 0.1  # direction counts
+
+
+def test_the_conventions_are_permutations_of_each_other():
+    """Permuted weights compute the same under the other convention; weights as they are do not."""
+    order = np.concatenate([np.arange(0, 8, 2), np.arange(1, 8, 2)])  # within a head: first members, then second
+    halves, neighbours = (
+        MultiHeadAttention(2, hidden_dim=16, rotary=RotaryEmbedding(100.0, interleaved=flag)) for flag in (False, True)
+    )
+    for layer in (halves, neighbours):
+        layer.build(X.shape)
+    halves.set_weights(neighbours.get_weights())
+    expected = to_numpy(neighbours(X))
+    assert np.abs(to_numpy(halves(X)) - expected).max() > 0.01
+    for part in (halves.query, halves.key):
+        kernel = to_numpy(part.kernel).reshape(8, 2, 8)
+        part.kernel.assign(kernel[..., order].reshape(8, 16))
+    same(halves(X), expected)
+
+
+def test_frequencies_for_longer_texts():
+    plain = rotary_frequencies(64, 500_000.0)
+    assert plain[0] == 1 and plain[-1] == pytest.approx(500_000.0 ** (-62 / 64))
+    assert np.array_equal(rotary_frequencies(64, 500_000.0, {"rope_type": "default"}), plain)
+    assert np.allclose(rotary_frequencies(64, 500_000.0, {"type": "linear", "factor": 4.0}), plain / 4)
+    turns = 64 * plain / (2 * np.pi)  # within the trained length
+    scaled = rotary_frequencies(64, 500_000.0, LLAMA_3)
+    assert np.allclose(scaled[turns > 4], plain[turns > 4]) and np.allclose(scaled[turns < 1], plain[turns < 1] / 8)
+    assert (np.diff(scaled) < 0).all() and ((turns >= 1) & (turns <= 4)).any()
+
+
+@pytest.mark.parametrize("scaling", [{"rope_type": "yarn", "factor": 2.0}, {"rope_type": "linear"}, {"factor": 2.0}])
+def test_rotary_scaling_of_another_kind_is_refused(scaling):
+    with pytest.raises(ValueError, match="linear.*llama3.*got"):
+        RotaryEmbedding(scaling=scaling)(HEADS)
+
+
+def test_rotary_positions_need_an_even_width():
+    with pytest.raises(ValueError, match="even.*7"):
+        RotaryEmbedding()(HEADS[..., :7])
+
+
 @pytest.mark.one_backend
 def test_configs_tell_every_argument():
     config_tells(lambda **kwargs: PositionEmbedding(6, **kwargs), embeddings_initializer="zeros")
     config_tells(SinePositionEncoding, max_wavelength=100)
+    config_tells(RotaryEmbedding, base=100.0, scaling=LLAMA_3, interleaved=True)

@@ -17,7 +17,7 @@ from layer_checks import (
     to_numpy,
 )
 
-from course_lib.layers import FeedForward, TransformerBlock, TransformerStack
+from course_lib.layers import FeedForward, RotaryEmbedding, TransformerBlock, TransformerStack
 
 EPSILON = 0.1  # large enough to matter
 SOURCE = np.random.default_rng(2).normal(size=(3, 7, 6)).astype("float32")  # (B, S, D')
@@ -27,6 +27,34 @@ SOURCE_TOKENS = (np.arange(7) < np.array([[7], [3], [0]])).astype("int32")  # (B
 class TestFeedForward(PassesMasks):
     def make(self, **kwargs):
         return FeedForward(12, activation="gelu_approximate", **kwargs)
+
+
+class TestGatedFeedForward(PassesMasks):
+    def make(self, **kwargs):
+        return FeedForward(12, activation="silu", gated=True, use_bias=False, **kwargs)
+
+
+class TestLlamaStack(AttendsUnderMasks, PassesMasks):
+    inputs: typing.ClassVar = {"x": X, "attention_mask": ATTENTION_MASK}
+
+    def make(self, **kwargs):
+        return TransformerStack(
+            2,
+            4,
+            12,
+            activation="silu",
+            norm_first=True,
+            num_key_value_heads=2,
+            head_dim=4,
+            rotary=RotaryEmbedding(100.0),
+            norm="rms",
+            gated=True,
+            use_bias=False,
+            **kwargs,
+        )
+
+    def call(self, layer, inputs):
+        return layer(**inputs)["sequence_output"]
 
 
 class TestBlock(AttendsUnderMasks, PassesMasks):
@@ -170,13 +198,40 @@ def test_attention_dropout_reaches_the_attention_weights():
 @pytest.mark.one_backend
 def test_configs_tell_every_argument():
     dense = {"activation": "tanh", "kernel_initializer": "zeros"}
-    config_tells(lambda **kwargs: FeedForward(12, **kwargs), **dense, output_initializer="zeros")
+    config_tells(
+        lambda **kwargs: FeedForward(12, **kwargs), **dense, output_initializer="zeros", gated=True, use_bias=False
+    )
     block = dense | {"dropout": 0.1, "attention_dropout": 0.2, "norm_first": True, "layer_norm_epsilon": 0.1}
     block |= {"output_initializer": "zeros", "attention_scale": 0.1, "cross_attention": True}
+    block |= {"num_key_value_heads": 1, "head_dim": 6, "norm": "rms", "gated": True, "use_bias": False}
     config_tells(lambda **kwargs: TransformerBlock(2, 12, **kwargs), **block)
     config_tells(lambda **kwargs: TransformerStack(2, 2, 12, **kwargs), **block)
     sizes = {"num_heads": 4, "intermediate_dim": 16}
     config_tells(lambda **kwargs: TransformerBlock(**{"num_heads": 2, "intermediate_dim": 12} | kwargs), **sizes)
+
+
+def test_a_gate_multiplies_what_it_lets_pass():
+    layer = FeedForward(12, activation="silu", gated=True, use_bias=False)
+    layer.build(X.shape)
+    gate, inside, out = (to_numpy(part.kernel) for part in (layer.gate, layer.intermediate, layer.output_projection))
+    opened = X @ gate
+    same(layer(X), (opened / (1 + np.exp(-opened)) * (X @ inside)) @ out)
+    assert len(layer.weights) == 3
+
+
+def test_norms_that_keep_the_mean():
+    block = TransformerBlock(2, 12, norm="rms", norm_first=True, layer_norm_epsilon=0.1, use_bias=False)
+    block.build(X.shape)
+    same(block.attention_norm(X), X / np.sqrt(np.mean(X**2, axis=-1, keepdims=True) + 0.1))
+    with pytest.raises(ValueError, match="batch"):
+        TransformerBlock(2, 12, norm="batch")
+
+
+def test_blocks_do_not_share_their_rotary_layer():
+    stack = TransformerStack(2, 2, 12, rotary=RotaryEmbedding(100.0), cross_attention=True)
+    first, second = (block.attention.rotary for block in stack.blocks)
+    assert first is not second and first.base == second.base == 100.0
+    assert stack.blocks[0].cross_attention.rotary is None
 
 
 def test_a_stack_without_blocks_is_refused():

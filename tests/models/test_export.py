@@ -17,6 +17,7 @@ MODELS = {
     "Bert": tiny_models.bert,
     "BertPretrainer": tiny_models.bert_pretrainer,
     "GPT2CausalLM": tiny_models.gpt2_causal_lm,
+    "LlamaCausalLM": tiny_models.llama_causal_lm,
     "OpenAIGPTCausalLM": tiny_models.openai_gpt_causal_lm,
     "Seq2SeqLM": tiny_models.seq2seq_lm,
     "TextClassifier": tiny_models.text_classifier,

@@ -150,6 +150,14 @@ class TestOpenAIGPTCausalLM(TestGPT2CausalLM):
     make = staticmethod(tiny_models.openai_gpt_causal_lm)
 
 
+class TestLlama(CausalChecks):
+    make = staticmethod(tiny_models.llama)
+
+
+class TestLlamaCausalLM(CausalChecks):
+    make = staticmethod(tiny_models.llama_causal_lm)
+
+
 class TestSeq2Seq(CausalChecks):
     inputs: typing.ClassVar = PAIRS
     future: typing.ClassVar = "decoder_token_ids"
@@ -194,7 +202,7 @@ class TestSentenceEncoder(ModelChecks):
 # Caches
 
 
-@pytest.mark.parametrize("make", [tiny_models.gpt2, tiny_models.openai_gpt])
+@pytest.mark.parametrize("make", [tiny_models.gpt2, tiny_models.openai_gpt, tiny_models.llama])
 @pytest.mark.parametrize("chunks", [(1, 1, 1, 1, 1), (3, 2), (5,)])
 @pytest.mark.parametrize("as_tensor", [False, True])
 def test_a_backbone_with_a_cache_equals_the_one_without(make, chunks, as_tensor):
@@ -205,7 +213,8 @@ def test_a_backbone_with_a_cache_equals_the_one_without(make, chunks, as_tensor)
     asked = {"return_attention": True, "return_hidden_states": True}
     expected = model(ids, **asked)
     cache, position = model.empty_cache(3, 7), 0
-    assert {part.shape for part in keras.tree.flatten(cache)} == {(3, 7, 2, 4)} and len(cache) == 2
+    assert {part.shape for part in keras.tree.flatten(cache)} == {(3, 7, *model.config.key_value_shape)}
+    assert len(cache) == 2 and model.config.key_value_shape == ((1, 6) if make is tiny_models.llama else (2, 4))
     for chunk in chunks:
         part = slice(position, position + chunk)
         place = ops.convert_to_tensor(position) if as_tensor else position
@@ -216,7 +225,7 @@ def test_a_backbone_with_a_cache_equals_the_one_without(make, chunks, as_tensor)
         same([weights[..., :5] for weights in outputs["attention"]], [w[:, :, part] for w in expected["attention"]])
 
 
-@pytest.mark.parametrize("make", [tiny_models.gpt2, tiny_models.openai_gpt])
+@pytest.mark.parametrize("make", [tiny_models.gpt2, tiny_models.openai_gpt, tiny_models.llama])
 def test_beside_padding_a_cache_goes_on_where_the_row_ended(make):
     """Rows padded on the left, on the right and not at all are read at once, and then continued token by token."""
     model = make()
@@ -242,7 +251,9 @@ def test_beside_padding_a_cache_goes_on_where_the_row_ended(make):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "float16"])
-@pytest.mark.parametrize("make", [tiny_models.gpt2_causal_lm, tiny_models.openai_gpt_causal_lm])
+@pytest.mark.parametrize(
+    "make", [tiny_models.gpt2_causal_lm, tiny_models.openai_gpt_causal_lm, tiny_models.llama_causal_lm]
+)
 def test_a_language_model_scores_the_same_step_by_step(make, policy):
     model = make(dtype=policy)
     model.build()

@@ -33,6 +33,7 @@ TASKS = {
     "BertPretrainer on pairs": (lambda: tiny_models.bert_pretrainer(**LONG), (PAIRS, [0, 1] * 5)),
     "BertPretrainer without pooler": (lambda: tiny_models.bert_pretrainer(**LONG, pooler=False), (PAIRS,)),
     "GPT2CausalLM": (lambda: tiny_models.gpt2_causal_lm(**LONG), (TEXTS,)),
+    "LlamaCausalLM": (lambda: tiny_models.llama_causal_lm(**LONG), (TEXTS,)),
     "OpenAIGPTCausalLM": (lambda: tiny_models.openai_gpt_causal_lm(**LONG), (TEXTS[:3] + TEXTS[4:7],)),
     "Seq2SeqLM": (tiny_models.seq2seq_lm, (TEXTS, TEXTS[::-1])),
     "TextClassifier": (lambda: tiny_models.text_classifier(**LONG), (TEXTS, CLASSES)),

@@ -37,7 +37,7 @@ class HuggingFaceFormat(Format):
     """The format of one family of models in `transformers`.
 
     A subclass sets the attributes below and overrides `tensors`. If the family needs it, it also overrides
-    `architecture`, `family_defaults`, `fields_from_tensors`, `head_config`, `new_name`, `skip_on_save` or
+    `architecture`, `entries_of`, `family_defaults`, `fields_from_tensors`, `head_config`, `new_name`, `skip_on_save` or
     `tied_weights`.
 
     Attributes:
@@ -74,6 +74,18 @@ class HuggingFaceFormat(Format):
             ValueError: if `transformers` has no such class.
         """
         return heads.architecture(self.family, model) if heads.is_classifier(model) else f"{self.family}Model"
+
+    def entries_of(self, config, path):
+        """Rewrites the entries of a config in the form that the table reads.
+
+        Args:
+            config: content of `config.json`.
+            path: path of the file, for error messages.
+
+        Returns:
+            A dict.
+        """
+        return config
 
     def family_defaults(self, fields):
         """Finds the fields of our config that have the same value in every model of the family.
@@ -134,7 +146,7 @@ class HuggingFaceFormat(Format):
         path = folder / "config.json"
         config = read_json(path)
         check_model_type(config.get("model_type", self.model_type), self.model_type, path)
-        fields = self.config_table.read(config, path)
+        fields = self.config_table.read(self.entries_of(config, path), path)
         return fields | self.family_defaults(fields)
 
     def read_tensors(self, folder, fields):

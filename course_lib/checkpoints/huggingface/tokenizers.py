@@ -49,6 +49,12 @@ _BYTE_PAIR = {
     "ignore_merges": False,
     "post_processor": ["A"],
 }
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+_DIGITS = {"type": "Digits", "individual_digits": True}
+_PRE_TOKENIZERS = {  # as tokenizer.json describes it → a key of `course_lib.text.chat_tokenizer.PATTERNS`
+    json.dumps(_BYTE_LEVEL, sort_keys=True): "gpt-2",
+    json.dumps({"type": "Sequence", "pretokenizers": [_DIGITS, _BYTE_LEVEL]}, sort_keys=True): "smollm",
+}
 _OPENAI_GPT_SETTINGS = {"unk_token": "<unk>", "bos_token": None, "eos_token": None}
 _OPENAI_GPT = {
     "model": "BPE",
@@ -151,6 +157,101 @@ def read_openai_gpt(folder):
             it describes a tokenizer that our class cannot reproduce, or two of its files contradict each other.
     """
     return _read_pairs(pathlib.Path(folder), _OPENAI_GPT_SETTINGS, "GPT's BPE on characters", _OPENAI_GPT)
+
+
+def read_chat(folder):
+    """Reads a byte-level BPE tokenizer with special tokens of its own.
+
+    Args:
+        folder: path of the folder.
+
+    Returns:
+        The arguments of `course_lib.text.chat_tokenizer.ChatTokenizer`, a dict.
+
+    Raises:
+        ValueError: if the folder lacks `tokenizer.json`, its ids have gaps, it describes a tokenizer that our class
+            cannot reproduce, or two of its files contradict each other.
+    """
+    folder = pathlib.Path(folder)
+    path = folder / "tokenizer.json"
+    described, settings = read_json(path), _settings(folder, {})
+    pre_tokenizer = _PRE_TOKENIZERS.get(json.dumps(_without_offsets(described.get("pre_tokenizer")), sort_keys=True))
+    if pre_tokenizer is None:
+        raise ValueError(
+            f"Expected the pre_tokenizer in {path} to be GPT-2's or SmolLM2's; got {described.get('pre_tokenizer')}."
+        )
+    # The pre-tokenizer, which _pairs_of_json would compare with GPT-2's, has been read.
+    ids, merges = _pairs_of_json(described | {"pre_tokenizer": _BYTE_LEVEL}, path, "byte-level BPE", _BYTE_PAIR)
+    vocabulary = _in_order(ids, path)
+    if (folder / "vocab.json").is_file():
+        _one_vocabulary(folder, _in_order(read_json(folder / "vocab.json"), folder / "vocab.json"), vocabulary)
+    added = _added_tokens(folder, vocabulary, settings, described, ())
+    template = folder / "chat_template.jinja"
+
+    def token(name):
+        found = settings.get(name)
+        return found["content"] if isinstance(found, dict) else found
+
+    return {
+        "vocabulary": vocabulary,
+        "merges": merges,
+        "added_tokens": added,
+        "end_token": token("eos_token"),
+        "start_token": token("bos_token"),
+        "pre_tokenizer": pre_tokenizer,
+        "chat_template": template.read_text(encoding="utf-8") if template.is_file() else settings.get("chat_template"),
+    }
+
+
+def describe_chat(tokenizer):
+    """Makes the content of `tokenizer.json`.
+
+    Args:
+        tokenizer: a `course_lib.text.chat_tokenizer.ChatTokenizer`.
+
+    Returns:
+        A dict.
+    """
+    splitters = {name: json.loads(written) for written, name in _PRE_TOKENIZERS.items()}
+    by_id = sorted(tokenizer.added_tokens, key=lambda token: tokenizer.vocabulary.index(token.content))
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": tokenizer.vocabulary.index(token.content)} | dataclasses.asdict(token) for token in by_id
+        ],
+        "normalizer": None,
+        "pre_tokenizer": _with_offsets(splitters[tokenizer.pre_tokenizer]),
+        "post_processor": None,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": {piece: index for index, piece in enumerate(tokenizer.vocabulary)},
+            "merges": [list(pair) for pair in tokenizer.merges],
+        },
+    }
+
+
+def _without_offsets(splitter):
+    """Leaves out of a pre-tokenizer what only concerns the places of words in a text."""
+    if isinstance(splitter, dict):
+        return {key: _without_offsets(value) for key, value in splitter.items() if key != "trim_offsets"}
+    return [_without_offsets(part) for part in splitter] if isinstance(splitter, list) else splitter
+
+
+def _with_offsets(splitter):
+    """Adds to a pre-tokenizer what the `tokenizers` library asks for although ids do not depend on it."""
+    if "pretokenizers" in splitter:
+        return splitter | {"pretokenizers": [_with_offsets(part) for part in splitter["pretokenizers"]]}
+    return splitter | ({"trim_offsets": True} if splitter["type"] == "ByteLevel" else {})
 
 
 def _read_pairs(folder, expected_settings, kind, expected):
