@@ -13,7 +13,16 @@ from course_lib.experiments import replays
 pytestmark = pytest.mark.one_backend
 
 
-@pytest.mark.parametrize("name", experiments.recorded())
+OUTDATED = {"scaling": "its runs drew sentence pairs by the earlier sampler, and are to be made again"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.xfail(reason=OUTDATED[name], strict=True)] if name in OUTDATED else [])
+        for name in experiments.recorded()
+    ],
+)
 def test_todays_code_computes_the_replay_of_the_record(name):
     record = experiments.load(name)
     assert not replays.differences(record["replay"], replays.compute(experiments.experiment(name)))
