@@ -28,8 +28,9 @@ class SentencePairs:
 
     The first part ends, and the second begins, at a boundary between two sentences of a document. Each part is as long
     as its document allows, up to half of the room. In a false pair the second part comes from another document and is
-    as long as the part that would follow. So neither part alone, nor both lengths together, tell whether a pair is
-    true. A boundary whose second part is as long as none of another document is never drawn.
+    as long as the part that would follow. First parts, second parts and pairs of lengths have the same distribution in
+    both kinds, so neither part alone, nor both lengths together, tell whether a pair is true. A boundary whose second
+    part is as long as none of another document is never drawn.
 
     Args:
         documents: lists of sentences, which are sequences of token ids. A document of one sentence gives no pairs.
@@ -118,12 +119,13 @@ class SentencePairs:
         """
         rng = np.random.default_rng((seed, step))
         labels = rng.permutation(np.arange(count) % 2).astype("int32")
-        first = rng.integers(self.num_boundaries, size=count)
-        second = first.copy()
-        wrong = labels == 1
-        while wrong.any():  # drawn again until it comes from another document
-            second[wrong] = rng.integers(*self._group[first[wrong]].T)
-            wrong = (labels == 1) & (self._span[second, 0] == self._span[first, 0])
+        first = second = np.zeros(count, int)
+        wrong = np.ones(count, bool)
+        while wrong.any():  # both are drawn again until they are of two documents, so neither is favoured
+            first = np.where(wrong, rng.integers(self.num_boundaries, size=count), first)
+            second = np.where(wrong, rng.integers(*self._group[first].T), second)
+            wrong = self._span[second, 0] == self._span[first, 0]
+        second = np.where(labels == 1, second, first)  # true pairs are drawn at the same boundaries as false ones
 
         left, middle = self._boundary[first], self._boundary[second]
         first_length = np.minimum(left - self._span[first, 0], self.room - self.room // 2)

@@ -13,10 +13,8 @@ from course_lib.checkpoints.huggingface.bert import BERT
 from course_lib.layers.activations import activation_function
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
-OTHERS = ("gpt", "classifier")
-CHECKPOINTS = sorted(path.parent for path in GOLDEN.glob("*/config.json"))
-FOLDERS = [path.name for path in CHECKPOINTS if not any(word in path.name for word in OTHERS)]
-WITH_HEADS = [name for name in FOLDERS if not name.startswith("bert")]
+WITH_HEADS = ["masked-lm-in-shards", "masked-lm-untied", "pretraining", "pretraining-in-old-names"]
+FOLDERS = ["bert", "bert-without-pooler", *WITH_HEADS]
 WITHOUT_POOLER = ("bert-without-pooler", "masked-lm-in-shards", "masked-lm-untied")
 TEXTS = ["The dogs sit under my moon!", "a bird sings, unseen.", "[MASK] cat 狗 É"]
 PAIRS = ["His old stone is cute.", "Dog?", "the river was Paris and the old dogs sleeping on stone"]
@@ -24,11 +22,10 @@ PAIRS = ["His old stone is cute.", "Dog?", "the river was Paris and the old dogs
 
 @pytest.mark.one_backend
 def test_the_golden_folders_are_what_they_should_be():
-    assert len(FOLDERS) == 6
     assert (GOLDEN / "masked-lm-in-shards" / "model-00003-of-00003.safetensors").is_file()
     assert not (GOLDEN / "bert" / "vocab.txt").exists()
     assert any(name.endswith("LayerNorm.gamma") for name in read_tensors(GOLDEN / "pretraining-in-old-names"))
-    assert sum(file.stat().st_size for folder in CHECKPOINTS for file in folder.iterdir()) < 650_000
+    assert sum(file.stat().st_size for file in GOLDEN.glob("*/*")) < 1_000_000
 
 
 @pytest.mark.parametrize("name", FOLDERS)

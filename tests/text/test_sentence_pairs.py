@@ -65,13 +65,19 @@ def test_lengths_do_not_tell_true_pairs_from_false_ones(room):
     assert abs(accuracy - 0.5) < 3 * 0.5 / count**0.5
 
 
-def test_second_parts_come_from_the_same_places_in_both_kinds():
-    """In a corpus of 40 documents with 7 boundaries each, every boundary begins as many false parts as true ones."""
-    pairs = SentencePairs(documents(), room=20)
-    _, second, labels = pairs.draw(40_000, seed=0, step=0)
-    begins = np.array([part[0] for part in second])
-    counts = [np.bincount(begins[labels == label] % 1000 // 10, minlength=8) for label in (0, 1)]
-    assert (np.abs(counts[0] - counts[1]) < 4 * np.sqrt(2 * 20_000 / 7)).all() and counts[0][1:].min() > 2_000
+@pytest.mark.parametrize("lengths", [(2, 2, 9), (3, 8, 8, 8), (5,) * 40])
+def test_each_part_alone_looks_the_same_in_both_kinds(lengths):
+    """Also where a document with many boundaries stands beside few others, and is never its own partner."""
+    corpus = [document[:length] for document, length in zip(documents(40, 9), lengths, strict=False)]
+    pairs, count = SentencePairs(corpus, room=12), 40_000
+    *parts, labels = pairs.draw(count, seed=0, step=0)
+    for part, place in zip(parts, (-1, 0), strict=True):
+        tokens = np.array([ids[place] for ids in part])
+        _, indices = np.unique(tokens, return_inverse=True)
+        counts = np.stack([np.bincount(indices[labels == label], minlength=indices.max() + 1) for label in (0, 1)])
+        expected = counts.sum(axis=0) / 2
+        chi_square = np.sum((counts[0] - counts[1]) ** 2 / (2 * expected))
+        assert chi_square < len(expected) + 4 * (2 * len(expected)) ** 0.5
 
 
 def test_the_room_is_used():
