@@ -46,6 +46,7 @@ EXPERIMENTS = {
     "lora-budget": "course_lib.experiments.lora_budget",
     "pretraining-ablation": "course_lib.experiments.pretraining_ablation",
     "pretraining-variants": "course_lib.experiments.pretraining_variants",
+    "prompting": "course_lib.experiments.prompting",
 }
 
 # Fields of a syntax tree that are empty or redundant: a "u" before a string, type comments, the use of a name.
