@@ -46,6 +46,7 @@ EXPERIMENTS = {
     "lora-budget": "course_lib.experiments.lora_budget",
     "pretraining-ablation": "course_lib.experiments.pretraining_ablation",
     "pretraining-variants": "course_lib.experiments.pretraining_variants",
+    "decoder-variants": "course_lib.experiments.decoder_variants",
     "prompting": "course_lib.experiments.prompting",
 }
 
