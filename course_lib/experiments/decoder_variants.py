@@ -16,7 +16,7 @@ from course_lib.training.optimizers import AdamW
 from course_lib.training.pretrain import Batches
 from course_lib.training.schedules import WarmupLinearDecay
 
-GATED = (("gated", True), ("activation", "silu"), ("intermediate_dim", 256))
+GATED = (("gated", True), ("activation", "silu"), ("intermediate_dim", 128))
 CHOICES = (("norm", "rms"), ("positions", "rotary"), *GATED, ("num_key_value_heads", 2))
 
 
@@ -49,14 +49,14 @@ class DecoderVariants(ClmBayesLoss):
     """
 
     num_heads: int = 6
-    hidden_dim: int = 96
+    hidden_dim: int = 48
     batch_size: int = 32
-    steps: int = 800
+    steps: int = 1000
     warmup_steps: int = 100
-    held_out: int = 500
-    intermediate_dim: int = 384
+    held_out: int = 250
+    intermediate_dim: int = 192
     evaluated_words: int = 256
-    learning_rates: tuple = (1e-3, 3e-3, 1e-2)
+    learning_rates: tuple = (3e-3, 1e-2, 3e-2)
     variants: tuple = (
         ("GPT-2", ()),
         ("RMS norm", CHOICES[:1]),

@@ -265,6 +265,41 @@ class Drawing:
         self._text_in(x, y, sign, "stream", part)
         return Box(x - 1.1, y - 1.1, 2.2, 2.2)
 
+    def vectors(self, x, y, vectors, arcs=(), radius=4.0, part=None):
+        """Draws vectors of two numbers: arrows from the middle of a circle to its edge. Angles are in degrees,
+        counter-clockwise from the right.
+
+        Args:
+            x: middle of the circle.
+            y: middle of the circle.
+            vectors: for each, its angle, its role (a key of `COLOURS`, or None for a dashed line), and its name, which
+                stands beyond its tip.
+            arcs: pairs of angles. An arc is drawn from the first to the second.
+            radius: of the circle.
+            part: name of the part that it belongs to.
+
+        Returns:
+            The `Box` around the circle.
+        """
+        from matplotlib.patches import Circle, FancyArrow
+
+        def place(angle, distance):
+            return x + distance * np.cos(np.radians(angle)), y - distance * np.sin(np.radians(angle))
+
+        self.axes.add_patch(Circle((x, y), radius, facecolor="none", edgecolor=GREY, linewidth=0.8))
+        for ends in arcs:
+            self.axes.plot(*place(np.linspace(*ends), 0.55 * radius), color=GREY, linewidth=1.3)
+        for angle, role, name in vectors:
+            tip_x, tip_y = place(angle, radius)
+            if role is None:
+                self.axes.plot((x, tip_x), (y, tip_y), color=GREY, linewidth=1, linestyle=(0, (3, 2)))
+            else:
+                size = {"width": 0.45, "head_width": 1.4, "head_length": 1.4, "length_includes_head": True}
+                look = {"facecolor": self._fill(role, part), "edgecolor": GREY, "linewidth": 0.8, "zorder": 3}
+                self.axes.add_patch(FancyArrow(x, y, tip_x - x, tip_y - y, **size, **look))
+            self.text(*place(angle, radius + 1.3), name)
+        return Box(x - radius, y - radius, 2 * radius, 2 * radius)
+
     def frame(self, x, y, width, height, text=""):
         """Draws a dashed outline around several parts, with a text in its upper left corner.
 
