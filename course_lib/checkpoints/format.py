@@ -103,17 +103,6 @@ class Format:
 
     model_type = None
 
-    def is_in(self, folder):
-        """Tells whether a folder has files of this format.
-
-        Args:
-            folder: path of the folder, a `pathlib.Path`.
-
-        Returns:
-            A boolean.
-        """
-        return (folder / "config.json").is_file()
-
     def read_fields(self, folder):
         """Reads the config of a folder.
 

@@ -8,8 +8,7 @@ import functools
 
 import numpy as np
 
-from course_lib.checkpoints.format import Format
-from course_lib.checkpoints.huggingface import llama as huggingface
+from course_lib.checkpoints.huggingface.llama import LlamaFormat
 
 _FIELDS = {  # key → our field
     "block_count": "num_layers",
@@ -41,10 +40,8 @@ _NAMES = {  # tensor → its name in Hugging Face's layout
 _SPECIAL, _ADDED = 3, 4  # kinds of tokens: control tokens, and tokens that were added by a user
 
 
-class GGUFFormat(Format):
-    """Llamas in GGUF files. They are read, and not written."""
-
-    model_type = "llama"
+class GGUFFormat(LlamaFormat):
+    """Llamas in GGUF files: the tensors of Hugging Face's layout under other names. They are read, and not written."""
 
     def is_in(self, folder):
         """Tells whether a folder has a GGUF file and no `config.json`.
@@ -55,7 +52,7 @@ class GGUFFormat(Format):
         Returns:
             A boolean.
         """
-        return is_in(folder)
+        return not (folder / "config.json").is_file() and any(folder.glob("*.gguf"))
 
     def read_fields(self, folder):
         """Reads the config of a model.
@@ -136,44 +133,8 @@ class GGUFFormat(Format):
             tensors[f"{prefix}{_NAMES.get(name, name)}.{kind}"] = array
         return tensors
 
-    def rows(self, fields, model):
-        """Lists the tensors of Hugging Face's layout, under whose names `read_tensors` returns them.
-
-        Args:
-            fields: fields of our config.
-            model: the model to load.
-
-        Returns:
-            A tuple of `Tensor`.
-        """
-        return huggingface.LLAMA.rows(fields, model)
-
-    def is_of_another_task(self, name, model):
-        """Tells whether a tensor belongs to a head, and the model only has the weights of a backbone.
-
-        Args:
-            name: name of a tensor without a row.
-            model: a backbone or a task model.
-
-        Returns:
-            A boolean.
-        """
-        return huggingface.LLAMA.is_of_another_task(name, model)
-
 
 LLAMA = GGUFFormat()
-
-
-def is_in(folder):
-    """Tells whether a folder has a GGUF file and no `config.json`.
-
-    Args:
-        folder: path of the folder.
-
-    Returns:
-        A boolean.
-    """
-    return not (folder / "config.json").is_file() and any(folder.glob("*.gguf"))
 
 
 def read_tokenizer(folder):

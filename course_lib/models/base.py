@@ -148,8 +148,8 @@ class Backbone(Pretrained):
     """A model that turns token ids into vectors.
 
     A subclass has the class attributes `config_class`, a dataclass; `tokenizer_class`; `checkpoint_format`, which reads
-    and writes its checkpoints; `other_formats`, which only read them; and `input_names`, what `call` takes. It makes
-    its layers in the constructor and builds them in `build_layers`.
+    and writes its checkpoints; `other_formats`, which only read them, and whose `is_in` tells whether a folder has one;
+    and `input_names`, what `call` takes. It makes its layers in the constructor and builds them in `build_layers`.
 
     Args:
         config: an instance of `config_class`.

@@ -74,7 +74,7 @@ class ChatTokenizer(BytePairTokenizer):
         Raises:
             ValueError: if the folder describes a tokenizer that this class cannot reproduce.
         """
-        return gguf.read_tokenizer(folder) if gguf.is_in(folder) else tokenizers.read_chat(folder)
+        return gguf.read_tokenizer(folder) if gguf.LLAMA.is_in(folder) else tokenizers.read_chat(folder)
 
     @property
     def settings(self):
