@@ -1,4 +1,4 @@
-"""Language models whose vocabulary is larger than their tokenizer's, or whose weights are int8."""
+"""Language models whose vocabulary is larger than their tokenizer's, or whose weights are int8 or int4."""
 
 import keras
 import numpy as np
@@ -7,7 +7,11 @@ import tiny_models
 from keras import ops
 from layer_checks import randomize
 
-MODELS = {"GPT2CausalLM": tiny_models.gpt2_causal_lm, "Seq2SeqLM": tiny_models.seq2seq_lm}
+MODELS = {
+    "GPT2CausalLM": tiny_models.gpt2_causal_lm,
+    "LlamaCausalLM": tiny_models.llama_causal_lm,
+    "Seq2SeqLM": tiny_models.seq2seq_lm,
+}
 NAMES = ["GPT2CausalLM", pytest.param("Seq2SeqLM", marks=pytest.mark.one_backend)]
 SAMPLERS = ["random", *(pytest.param(name, marks=pytest.mark.one_backend) for name in ("greedy", "beam"))]
 TEXTS = ["a b", "c", "a d e"]
@@ -33,15 +37,24 @@ def test_ids_that_the_tokenizer_lacks_are_never_drawn(name, sampler):
     assert len(answers) == 3 and all(isinstance(answer, str) for answer in answers)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_int8_model_is_saved_loaded_and_says_the_same(name, tmp_path):
-    data = (TEXTS,) if name == "GPT2CausalLM" else (TEXTS, TEXTS)
-    model = made(name, **({"max_sequence_length": 40} if name == "GPT2CausalLM" else {}))
-    model.quantize("int8")
+@pytest.mark.parametrize(
+    ("name", "mode", "tolerance"),
+    [
+        ("GPT2CausalLM", "int8", 0.03),
+        ("LlamaCausalLM", "int4", 0.15),
+        pytest.param("Seq2SeqLM", "int8", 0.03, marks=pytest.mark.one_backend),
+    ],
+)
+def test_a_quantized_model_is_saved_loaded_and_says_the_same(name, mode, tolerance, tmp_path):
+    data = (TEXTS, TEXTS) if name == "Seq2SeqLM" else (TEXTS,)
+    model = made(name, **({} if name == "Seq2SeqLM" else {"max_sequence_length": 40}))
     inputs = model.examples(*data)[0][0]
+    exact = ops.convert_to_numpy(model(inputs))
+    model.quantize(mode)
     expected = ops.convert_to_numpy(model(inputs))
-    model.save(tmp_path / "int8.keras")
-    loaded = keras.saving.load_model(tmp_path / "int8.keras")
-    assert {str(layer.quantization_mode) for layer in loaded._flatten_layers()} == {"None", "int8"}
+    assert np.sqrt(np.mean((expected - exact) ** 2)) < tolerance * np.abs(exact).max()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert {str(layer.quantization_mode) for layer in loaded._flatten_layers()} == {"None", mode}
     np.testing.assert_allclose(loaded(inputs), expected, atol=1e-6)
-    assert name != "GPT2CausalLM" or len(loaded.generate(TEXTS, 4)) == len(TEXTS)
+    assert name == "Seq2SeqLM" or len(loaded.generate(TEXTS, 4)) == len(TEXTS)
