@@ -1,11 +1,15 @@
-"""Our GPT-2 beside KerasHub's and Hugging Face's, of GPT-2's size and on the same weights: decoding, and training.
+"""Our GPT-2 and our Llama beside KerasHub's and Hugging Face's, on the same weights: decoding, and GPT-2's training.
 
 `make bench` installs the rivals and runs this. It prints the figures and writes `benchmarks/decoding.json`.
-Run it on a quiet machine.
+Run it on a quiet machine. llama.cpp takes part if it is there: `pip install llama-cpp-python` builds it.
 """
 
 import contextlib
+import gc
+import importlib.util
+import itertools
 import json
+import os
 import tempfile
 import time
 import warnings
@@ -14,7 +18,7 @@ import keras
 import numpy as np
 from measure import compiled, has_bfloat16, header, interleaved, matrix_rate, products, write
 
-from course_lib import GPT2, GPT2CausalLM, GPT2Config
+from course_lib import GPT2, GPT2CausalLM, GPT2Config, LlamaCausalLM, assets
 from course_lib.data import reviews
 from course_lib.generation.loop import Compiled
 from course_lib.text.byte_pair import BytePairTokenizer
@@ -28,7 +32,15 @@ BATCHES = 1, 8
 ROUNDS = 5
 ROWS, LENGTH = 4, 128  # of a training step
 LEARNING_RATE, WEIGHT_DECAY = 1e-4, 0.01
-PRESET, REVIEWS = "gpt-mini", 200  # whose loss tells what low precision costs: random weights have none to lose
+SMOLLM = "smollm2-135m-instruct"
+REVIEWS = {"gpt-mini": 200, SMOLLM: 20}  # whose loss tells what low precision costs: random weights have none to lose
+PRECISIONS = {
+    "float32": {},
+    "bfloat16": {"dtype": "bfloat16"},
+    "int8": {"quantize": "int8"},  # Keras rounds the activations, too
+    "int8, weights alone": {"quantize": keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)},
+    "int4": {"quantize": "int4"},  # weights alone, in blocks of 128
+}
 
 
 def save_random(folder):
@@ -39,41 +51,68 @@ def save_random(folder):
     model.save_to_preset(folder)
 
 
-def decode_ours(folder, prompts, dtype="float32", quantize=None):
-    """Our greedy decoding: a function that returns the new token ids (B, 64)."""
-    model = GPT2CausalLM.from_preset(folder, dtype=dtype)
+def load(model_class, preset, dtype="float32", quantize=None):
+    """Our model in one of `PRECISIONS`."""
+    model = model_class.from_preset(preset, dtype=dtype)
     if quantize:
-        model.quantize(quantize)
-    return lambda: np.array(model.generate(prompts.tolist(), NEW, ignore_end=True))
+        gc.freeze()  # Keras collects garbage after each layer, and there is much to look at
+        model.quantize(config=quantize)
+        gc.unfreeze()
+    return model
 
 
-def decode_keras_hub(folder, prompts, jit_compile):
+def decode_ours(model_class, preset, prompts, precision="float32"):
+    """Our greedy decoding: a function that returns the new token ids (B, 64); and the bytes of the weights."""
+    model = load(model_class, preset, **PRECISIONS[precision])
+    return lambda: np.array(model.generate(prompts.tolist(), NEW, ignore_end=True)), bytes_of(model)
+
+
+def decode_keras_hub(family, folder, prompts, jit_compile, **arguments):
     """The same by KerasHub."""
     with contextlib.redirect_stderr(None):
         import keras_hub
 
-    model = keras_hub.models.GPT2CausalLM(keras_hub.models.GPT2Backbone.from_preset(folder), preprocessor=None)
+    backbone = getattr(keras_hub.models, f"{family}Backbone").from_preset(folder, **arguments)
+    model = getattr(keras_hub.models, f"{family}CausalLM")(backbone, preprocessor=None)
     model.compile(sampler="greedy", jit_compile=jit_compile)
     width = ((0, 0), (0, NEW))
     inputs = {"token_ids": np.pad(prompts, width), "padding_mask": np.pad(np.ones_like(prompts), width)}
-    return lambda: model.generate(dict(inputs), stop_token_ids=None)["token_ids"][:, PROMPT:]
+    return lambda: model.generate(dict(inputs), stop_token_ids=None)["token_ids"][:, PROMPT:], bytes_of(model)
 
 
-def decode_hugging_face(folder, prompts):
+def decode_hugging_face(folder, prompts, **arguments):
     """The same by Hugging Face, with the cache that it takes by default."""
     import torch
     import transformers
 
-    model = transformers.GPT2LMHeadModel.from_pretrained(folder).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **arguments).eval()
     inputs = torch.tensor(prompts).long()
-    arguments = {"attention_mask": torch.ones_like(inputs), "do_sample": False, "pad_token_id": 0}
+    options = {"attention_mask": torch.ones_like(inputs), "do_sample": False, "pad_token_id": 0}
 
     def decode():
         with torch.inference_mode():
-            ids = model.generate(inputs, min_new_tokens=NEW, max_new_tokens=NEW, **arguments)
+            ids = model.generate(inputs, min_new_tokens=NEW, max_new_tokens=NEW, **options)
         return ids[:, PROMPT:].numpy()
 
-    return decode
+    return decode, sum(weight.nbytes for weight in model.parameters())
+
+
+def decode_llama_cpp(path, prompts):
+    """The same for one prompt by llama.cpp, which multiplies by the weights as they are in the file."""
+    import llama_cpp
+
+    model = llama_cpp.Llama(str(path), n_ctx=PROMPT + NEW, n_threads=os.cpu_count(), verbose=False)
+
+    def decode():
+        model.reset()  # or it would remember the prompt
+        return np.array([list(itertools.islice(model.generate(prompts[0].tolist(), temp=0.0), NEW))])
+
+    return decode, llama_cpp.llama_model_size(model.model)
+
+
+def bytes_of(model):
+    """Bytes of a Keras model's weights."""
+    return sum(np.asarray(weight).nbytes for weight in model.weights)
 
 
 def readers(count):
@@ -91,49 +130,86 @@ def readers(count):
     }
 
 
+def race(candidates, weights):
+    """Times what the functions `decode_…` return, beside reading so many float32 weights once a token."""
+    sizes = {name: size for name, (_, size) in candidates.items()}
+    candidates = {name: call for name, (call, _) in candidates.items()}
+    first, tokens = {}, {}
+    for name, call in candidates.items():  # compiles, where there is something to compile
+        start = time.perf_counter()
+        tokens[name] = call()
+        first[name] = time.perf_counter() - start
+        assert tokens[name].shape == tokens["ours, float32"].shape, name
+        if "float32" in name:
+            assert np.array_equal(tokens[name][:, 0], tokens["ours, float32"][:, 0]), name
+    reading = readers(weights)
+    seconds = interleaved(candidates | reading, ROUNDS)
+    limit = min(seconds.pop(name) for name in reading)
+    ours = seconds["ours, float32"]
+    lower = [name for name in PRECISIONS if name != "float32" and f"ours, {name}" in seconds]
+    figures = {
+        "seconds": seconds,
+        "milliseconds a token": {name: 1000 * value / NEW for name, value in seconds.items()},
+        "tokens a second": {name: tokens[name].size / value for name, value in seconds.items()},
+        "seconds to compile": {
+            name: first[name] - seconds[name] for name in seconds if name.startswith(("ours", "KerasHub"))
+        },
+        "times KerasHub": seconds["KerasHub, float32"] / ours,  # as `compile` leaves it on a CPU
+        "times KerasHub under XLA": seconds["KerasHub, float32, XLA"] / ours,
+        "times Hugging Face": seconds["Hugging Face, float32"] / ours,
+        **{f"times float32, in {name}": ours / seconds[f"ours, {name}"] for name in lower},
+        "reading the weights once a token": limit,
+        "gigabytes read a second": 4e-9 * weights * NEW / limit,
+        "megabytes of weights": {name: 1e-6 * sizes[name] for name in seconds},
+        "share of what that allows": {  # to read these megabytes once a token, and do nothing else
+            name: limit * sizes[name] / sizes["ours, float32"] / seconds[name] for name in seconds
+        },
+        "share of tokens that are ours in float32": {
+            name: float(np.mean(tokens[name] == tokens["ours, float32"])) for name in tokens
+        },
+        "bfloat16 in the processor": has_bfloat16(),
+    }
+    print(json.dumps(figures, indent=2), flush=True)
+    return figures
+
+
 def decoding(results, folder):
-    """Greedy decoding, batch 1 and 8, against the rivals and against reading the weights once a token."""
+    """Greedy decoding of GPT-2, batch 1 and 8, against the rivals and against reading the weights once a token."""
     weights = GPT2CausalLM.from_preset(folder).count_params() - SMALL.max_sequence_length * SMALL.hidden_dim
     for batch in BATCHES:
         prompts = np.random.default_rng(0).integers(0, SMALL.vocabulary_size, (batch, PROMPT)).astype("int32")
         candidates = {
-            "ours, float32": decode_ours(folder, prompts),
-            "KerasHub, float32": decode_keras_hub(folder, prompts, jit_compile=False),
-            "KerasHub, float32, XLA": decode_keras_hub(folder, prompts, jit_compile=True),
+            "ours, float32": decode_ours(GPT2CausalLM, folder, prompts),
+            "KerasHub, float32": decode_keras_hub("GPT2", folder, prompts, jit_compile=False),
+            "KerasHub, float32, XLA": decode_keras_hub("GPT2", folder, prompts, jit_compile=True),
             "Hugging Face, float32": decode_hugging_face(folder, prompts),
-            "ours, bfloat16": decode_ours(folder, prompts, dtype="bfloat16"),
-            "ours, int8": decode_ours(folder, prompts, quantize="int8"),
+            "ours, bfloat16": decode_ours(GPT2CausalLM, folder, prompts, "bfloat16"),
+            "ours, int8": decode_ours(GPT2CausalLM, folder, prompts, "int8"),
         }
-        first, tokens = {}, {}
-        for name, call in candidates.items():  # compiles, where there is something to compile
-            start = time.perf_counter()
-            tokens[name] = call()
-            first[name] = time.perf_counter() - start
-            assert tokens[name].shape == (batch, NEW), name
-            if "float32" in name:
-                assert np.array_equal(tokens[name][:, 0], tokens["ours, float32"][:, 0]), name
-        reading = readers(weights)
-        seconds = interleaved(candidates | reading, ROUNDS)
-        limit = min(seconds.pop(name) for name in reading)
-        ours = seconds["ours, float32"]
-        results[f"decoding, batch {batch}"] = {
-            "seconds": seconds,
-            "milliseconds a token": {name: 1000 * value / NEW for name, value in seconds.items()},
-            "seconds to compile": {name: first[name] - seconds[name] for name in seconds if "Hugging" not in name},
-            "times KerasHub": seconds["KerasHub, float32"] / ours,  # as `compile` leaves it on a CPU
-            "times KerasHub under XLA": seconds["KerasHub, float32, XLA"] / ours,
-            "times Hugging Face": seconds["Hugging Face, float32"] / ours,
-            "times float32, in bfloat16": ours / seconds["ours, bfloat16"],
-            "times float32, in int8": ours / seconds["ours, int8"],
-            "reading the weights once a token": limit,
-            "gigabytes read a second": 4e-9 * weights * NEW / limit,
-            "share of what that allows": {name: limit / seconds[name] for name in seconds if "float32" in name},
-            "share of tokens that are ours in float32": {
-                name: float(np.mean(tokens[name] == tokens["ours, float32"])) for name in tokens
-            },
-            "bfloat16 in the processor": has_bfloat16(),
-        }
-        print(json.dumps(results[f"decoding, batch {batch}"], indent=2), flush=True)
+        results[f"decoding, batch {batch}"] = race(candidates, weights)
+
+
+def decoding_smollm(results, folder):
+    """The same of SmolLM2, a Llama in a 4-bit file, batch 1. What computes in float32 has that file's weights."""
+    (path,) = assets.fetch(SMOLLM).glob("*.gguf")
+    model = load(LlamaCausalLM, SMOLLM)
+    folder = f"{folder}/{SMOLLM}"
+    model.save_to_preset(folder)  # for KerasHub, which does not read such files, nor the epsilon in the config
+    hub = {"layer_norm_epsilon": model.config.rms_norm_epsilon}
+    prompts = np.array([model.tokenizer.encode(reviews.imdb().validation.texts[0])[:PROMPT]], "int32")
+    candidates = {
+        "ours, float32": decode_ours(LlamaCausalLM, SMOLLM, prompts),
+        "KerasHub, float32": decode_keras_hub("Llama3", folder, prompts, jit_compile=False, **hub),
+        "KerasHub, float32, XLA": decode_keras_hub("Llama3", folder, prompts, jit_compile=True, **hub),
+        "Hugging Face, float32": decode_hugging_face(path.parent, prompts, gguf_file=path.name),
+    }
+    if importlib.util.find_spec("llama_cpp"):
+        candidates["llama.cpp, 4 bits"] = decode_llama_cpp(path, prompts)
+    else:
+        print("There is no llama-cpp-python: llama.cpp is not timed.", flush=True)
+    for precision in [*PRECISIONS][1:]:
+        candidates[f"ours, {precision}"] = decode_ours(LlamaCausalLM, SMOLLM, prompts, precision)
+    results["decoding, SmolLM2-135M-Instruct, batch 1"] = race(candidates, model.count_params())
 
 
 def held_out_loss(model, rows):
@@ -152,25 +228,24 @@ def held_out_loss(model, rows):
 
 def precision(results, folder):
     """What low precision costs in loss on reviews that were held out, with weights that have learned something."""
-    try:
-        model = GPT2CausalLM.from_preset(PRESET, dtype="float32")
-    except ValueError:
-        print(f"There is no preset {PRESET}: the loss in low precision is not measured.", flush=True)
-        return
-    config = model.backbone.config
-    rows = model.tokenizer(
-        reviews.imdb().validation.texts[:REVIEWS], max_length=min(LENGTH, config.max_sequence_length)
-    )
-    losses = {"float32": held_out_loss(model, rows)}
-    losses["bfloat16"] = held_out_loss(GPT2CausalLM.from_preset(PRESET, dtype="bfloat16"), rows)
-    model.quantize("int8")
-    losses["int8"] = held_out_loss(model, rows)
-    results["loss"] = {
-        "of": f"{PRESET}, on the first {rows['token_ids'].shape[1]} tokens of {REVIEWS} held-out reviews",
-        "nats a token": losses,
-        "change": {name: losses[name] - losses["float32"] for name in ("bfloat16", "int8")},
-    }
-    print(json.dumps(results["loss"], indent=2), flush=True)
+    for preset, count in REVIEWS.items():
+        model_class = LlamaCausalLM if preset == SMOLLM else GPT2CausalLM
+        try:
+            model = load(model_class, preset)
+        except ValueError:
+            print(f"There is no preset {preset}: the loss in low precision is not measured.", flush=True)
+            continue
+        length = min(LENGTH, model.config.max_sequence_length)
+        rows = model.tokenizer(reviews.imdb().validation.texts[:count], max_length=length)
+        losses = {
+            name: held_out_loss(load(model_class, preset, **arguments), rows) for name, arguments in PRECISIONS.items()
+        }
+        results[f"loss, {preset}"] = {
+            "of": f"{preset}, on the first {rows['token_ids'].shape[1]} tokens of {count} held-out reviews",
+            "nats a token": losses,
+            "change": {name: loss - losses["float32"] for name, loss in losses.items() if name != "float32"},
+        }
+        print(json.dumps(results[f"loss, {preset}"], indent=2), flush=True)
 
 
 def train_ours(folder, inputs, targets, dtype, jit_compile):
@@ -258,7 +333,7 @@ def main():
     results = header()
     with tempfile.TemporaryDirectory() as folder:
         save_random(folder)
-        for part in (decoding, precision, training):
+        for part in (decoding, decoding_smollm, precision, training):
             part(results, folder)
     write(results, __file__)
 
