@@ -48,6 +48,7 @@ EXPERIMENTS = {
     "pretraining-variants": "course_lib.experiments.pretraining_variants",
     "decoder-variants": "course_lib.experiments.decoder_variants",
     "prompting": "course_lib.experiments.prompting",
+    "prompting-lora": "course_lib.experiments.prompting_lora",
 }
 
 # Fields of a syntax tree that are empty or redundant: a "u" before a string, type comments, the use of a name.

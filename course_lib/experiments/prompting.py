@@ -1,4 +1,4 @@
-"""Asks SmolLM2 whether reviews are positive, by prompts alone and after fine-tuning; for chapter 13."""
+"""Asks SmolLM2 whether reviews are positive, and measures its bits per byte; for chapter 13."""
 
 import dataclasses
 import functools
@@ -13,9 +13,6 @@ from course_lib.data import corpus, reviews
 from course_lib.experiments.sentiment_finetuning import FROZEN, TF_IDF, SentimentFinetuning
 from course_lib.models.llama import LlamaCausalLM
 from course_lib.text.packing import pad
-from course_lib.training.adaptation import enable_lora
-from course_lib.training.optimizers import AdamW
-from course_lib.training.schedules import WarmupLinearDecay
 
 QUESTION = "Is this film review positive or negative? Answer with one word.\n\n"
 DOCUMENT_END = "<|endoftext|>"  # stood between the documents of SmolLM2's pre-training
@@ -37,14 +34,9 @@ class Prompting:
         chat_words: for a chat, likewise; there may be several words of a class.
         nothing: the review that says nothing.
         shots: numbers of labelled examples in the prompt.
-        seeds: seeds of the examples, of their order, and of the adapters.
+        seeds: seeds of the examples and of their order.
         held_out: number of held-out reviews of IMDb.
-        labels: number of labels for fine-tuning, and for the classifiers that it is compared with.
-        rates: peak learning rates to choose from, by the loss on `validation` labels with the first seed.
-        validation: number of labels of the validation split.
-        epochs: number of epochs.
-        rank: rank of the adapters.
-        batch_size: B in training.
+        labels: number of labels for the classifiers that it is compared with.
     """
 
     data: tuple = ("movie-reviews", "smollm2-135m-instruct", "all-MiniLM-L6-v2")
@@ -56,18 +48,13 @@ class Prompting:
     seeds: tuple = (0, 1, 2)
     held_out: int = 200
     labels: int = 100
-    rates: tuple = (1e-4, 3e-4, 1e-3)
-    validation: int = 200
-    epochs: int = 5
-    rank: int = 8
-    batch_size: int = 10
 
     def run(self):
         """Runs the experiment, except parts that are cached.
 
         Returns:
-            A list of dicts: from `prompted`, the draws of each number of examples one after the other; from `chatted`,
-            `measured` and `adapted`; and from `SentimentFinetuning.regressed`, for `labels` labels.
+            A list of dicts: from `prompted`, the draws of each number of examples one after the other; from `chatted`
+            and `measured`; and from `SentimentFinetuning.regressed`, for `labels` labels.
         """
         parts = {}
         for shots in self.shots:
@@ -75,24 +62,20 @@ class Prompting:
                 parts[f"{shots} examples, seed {seed}"] = lambda shots=shots, seed=seed: self.prompted(shots, seed)
         parts |= {"chat": self.chatted, "held-out reviews": self.measured}
         results = [experiments.cached("prompting", name, make) for name, make in parts.items()]
-        tried = [self.once(self.seeds[0], rate) for rate in self.rates]
-        rate = min(tried, key=lambda result: result["chosen_loss"])["rate"]
-        results += tried + [self.once(seed, rate) for seed in self.seeds[1:]]
         classifiers = SentimentFinetuning(counts=(self.labels,))
         for method in (FROZEN, TF_IDF):
             results += experiments.cached("prompting", method, lambda method=method: classifiers.regressed(method))
         return results
 
     def replay(self):
-        """Computes a few numbers of the experiment: on four reviews, with two examples, and after two steps.
+        """Computes a few numbers of the experiment: the margins of four reviews after two examples.
 
         Returns:
             A dict for `course_lib.experiments.replays.compute`.
         """
         lm, few = self.model(), reviews.few_shot(reviews.rotten_tomatoes().test, 4, seed=0)
-        found = {"prompted": margins_of(lm, self.prompts(lm, few.texts, *self.examples(2, 0)), self.words)[0].tolist()}
-        found["adapted"] = self.trained(lm, few, 0, self.rates[-1], epochs=1)
-        return found
+        margins, probability = margins_of(lm, self.prompts(lm, few.texts, *self.examples(2, 0)), self.words)
+        return {"margins": margins.tolist(), "probability": probability.tolist()}
 
     def model(self):
         """Loads the `LlamaCausalLM`."""
@@ -150,7 +133,7 @@ class Prompting:
             "method": "prompt",
             "shots": shots,
             "seed": seed,
-            **_described(margins[:-1], test.labels),
+            **described(margins[:-1], test.labels),
             "margin_of_nothing": round(float(margins[-1]), 3),
             "probability": float(np.mean(probability[:-1])),
         }
@@ -165,7 +148,7 @@ class Prompting:
         chats = ([{"role": "user", "content": QUESTION + text}] for text in test.texts)
         rows = [lm.tokenizer.encode(lm.tokenizer.write_chat(chat)) for chat in chats]
         margins, probability = margins_of(lm, rows, self.chat_words)
-        found = _described(margins, test.labels)
+        found = described(margins, test.labels)
         return {"method": "chat", **found, "probability": float(np.mean(probability))}
 
     def measured(self):
@@ -183,71 +166,6 @@ class Prompting:
             bits.append(round(float(ops.sum(losses)) / np.log(2), 1))
             tokens.append(len(ids) - 2)
         return {"method": "bits", "bits": bits, "tokens": tokens}
-
-    def once(self, seed, rate):
-        """Fine-tunes the model, unless this is cached.
-
-        Args:
-            seed: seed of labels, adapters and order.
-            rate: the peak learning rate.
-
-        Returns:
-            A dict from `adapted`.
-        """
-        return experiments.cached("prompting", f"LoRA, seed {seed}, rate {rate}", lambda: self.adapted(seed, rate))
-
-    def adapted(self, seed, rate):
-        """Fine-tunes the model on `labels` labels, and classifies the test split by prompts without examples.
-
-        Args:
-            seed: seed of labels, adapters and order.
-            rate: the peak learning rate.
-
-        Returns:
-            A dict with `method`, "LoRA"; `seed`; `rate`; `losses` of the training; `chosen_loss`, the loss on the
-            validation split, of the two words; `trained_parameters`; and `accuracy` and `margins`, as in `prompted`.
-        """
-        lm, data = self.model(), reviews.rotten_tomatoes()
-        losses = self.trained(lm, reviews.few_shot(data.train, self.labels, seed), seed, rate, self.epochs)
-        validation = reviews.few_shot(data.validation, self.validation, seed=0)
-        margins = margins_of(lm, self.prompts(lm, validation.texts), self.words)[0]
-        chosen = np.mean(np.logaddexp(0, np.where(validation.labels, -margins, margins)))
-        return {
-            "method": "LoRA",
-            "seed": seed,
-            "rate": rate,
-            "losses": losses,
-            "chosen_loss": float(chosen),
-            "trained_parameters": sum(int(np.prod(weight.shape)) for weight in lm.trainable_weights),
-            **_described(margins_of(lm, self.prompts(lm, data.test.texts), self.words)[0], data.test.labels),
-        }
-
-    def trained(self, lm, split, seed, rate, epochs):
-        """Trains adapters to give the right word after a prompt.
-
-        Args:
-            lm: the `LlamaCausalLM`, which gets the adapters.
-            split: texts and labels.
-            seed: seed of adapters and order.
-            rate: the peak learning rate.
-            epochs: number of epochs.
-
-        Returns:
-            The loss of each epoch, a list.
-        """
-        keras.utils.set_random_seed(seed)
-        enable_lora(lm.backbone, self.rank)
-        words = [lm.tokenizer.encode(names[0]) for names in self.words]
-        rows = self.prompts(lm, split.texts)
-        before = pad(rows, 0)
-        after, weights = np.zeros_like(before["token_ids"]), np.zeros(before["token_ids"].shape, "float32")
-        for i, (row, label) in enumerate(zip(rows, split.labels, strict=True)):
-            after[i, len(row) - 1], weights[i, len(row) - 1] = words[label][0], 1
-        steps = epochs * -(-len(rows) // self.batch_size)
-        optimizer = AdamW(WarmupLinearDecay(rate, steps // 10, steps), global_clipnorm=1.0)
-        lm.compile(optimizer, loss=lm.default_compile()["loss"], jit_compile=False)
-        history = lm.fit(before, after, sample_weight=weights, batch_size=self.batch_size, epochs=epochs, verbose=0)
-        return [float(loss) for loss in history.history["loss"]]
 
 
 def margins_of(lm, rows, words, batch_size=32):
@@ -286,7 +204,16 @@ def margins_of(lm, rows, words, batch_size=32):
     return scores[:, 1] - scores[:, 0], np.exp(scores).sum(axis=1)
 
 
-def _described(margins, labels):
+def described(margins, labels):
+    """Returns the entries of a result that say how well margins separate the classes.
+
+    Args:
+        margins: floats (n,).
+        labels: integers (n,), 1 for the positive class.
+
+    Returns:
+        A dict with `accuracy` and `margins`.
+    """
     return {"accuracy": float(np.mean((margins > 0) == labels)), "margins": margins.round(3).tolist()}
 
 
