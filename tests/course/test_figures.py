@@ -45,3 +45,12 @@ def test_a_mask_is_empty_where_it_forbids():
     drawing = Drawing(10, 10)
     drawing.matrix(1, 1, [[True, False]])
     assert [patch.get_facecolor()[3] for patch in drawing.axes.patches] == [1, 0]
+
+
+def test_vectors_turn_counter_clockwise_and_end_on_the_circle():
+    drawing = Drawing(20, 20)
+    circle = drawing.vectors(10, 10, [(0, "query", "q"), (90, "key", "k")], [(0, 90)], radius=4)
+    right, up = (patch.get_xy() for patch in drawing.axes.patches[1:])  # the corners of two arrows
+    assert (circle.right, circle.top) == ((14, 10), (10, 6))
+    assert tuple(right[right[:, 0].argmax()].round(6)) == circle.right
+    assert tuple(up[up[:, 1].argmin()].round(6)) == circle.top  # y grows downwards
