@@ -25,7 +25,7 @@ class Prompting:
     In a prompt, a review is followed by "Sentiment:", and the model's scores of " positive" and " negative" are
     compared. Labelled examples in the same form may stand in front. A review that says nothing, "N/A", shows which of
     the two words a prompt alone favours (Zhao et al., 2021, https://arxiv.org/abs/2102.09690). In a chat, the model is
-    asked a question. With adapters, it is fine-tuned to give the right word after the prompt without examples.
+    asked a question.
 
     Args:
         data: the assets that it reads.
