@@ -288,7 +288,7 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "output_initializer": self.output_initializer and keras.initializers.serialize(self.output_initializer),
             "scale": self.scale,
-            "num_key_value_heads": self.num_key_value_heads,
+            "num_key_value_heads": None if self.num_key_value_heads == self.num_heads else self.num_key_value_heads,
             "rotary": self.rotary and keras.saving.serialize_keras_object(self.rotary),
         }
 

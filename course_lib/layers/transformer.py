@@ -224,7 +224,7 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
             "kernel_initializer": attention["kernel_initializer"],
             "output_initializer": attention["output_initializer"],
             "attention_scale": self.attention.scale,
-            "num_key_value_heads": self.attention.num_key_value_heads,
+            "num_key_value_heads": attention["num_key_value_heads"],
             "head_dim": self.head_dim,
             "rotary": attention["rotary"],
             "norm": self.norm,

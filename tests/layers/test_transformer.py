@@ -35,6 +35,7 @@ class TestGatedFeedForward(PassesMasks):
 
 
 class TestLlamaStack(AttendsUnderMasks, PassesMasks):
+    num_heads: typing.ClassVar = 4
     inputs: typing.ClassVar = {"x": X, "attention_mask": ATTENTION_MASK}
 
     def make(self, **kwargs):
