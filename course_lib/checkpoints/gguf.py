@@ -23,6 +23,7 @@ _FIELDS = {  # key → our field
     "vocab_size": "vocabulary_size",
 }
 _DERIVED = {"rope.dimension_count", "attention.value_length", "rope.scaling.type", "rope.scaling.factor"}
+_ENDS_OF_TURNS = "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"
 _NAMES = {  # tensor → its name in Hugging Face's layout
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -98,6 +99,7 @@ class GGUFFormat(LlamaFormat):
             else None,
             "tie_embeddings": "output.weight" not in names,
             "end_token_id": metadata.get("tokenizer.ggml.eos_token_id", -1),
+            "stop_token_ids": [metadata[key] for key in _ENDS_OF_TURNS if key in metadata],
         }
 
     def read_tensors(self, folder, fields):

@@ -1,6 +1,6 @@
 """Beam search: keeps several candidate continuations of each text, and returns the one with the best score.
 
-Shapes: B batch, V vocabulary, K beams, S slots for new tokens.
+Shapes: B batch, V vocabulary, K beams, C candidates, E end tokens, S slots for new tokens.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from course_lib.generation.strategy import Strategy
+from course_lib.generation.strategy import Strategy, is_any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,17 +83,19 @@ class BeamSearch(Strategy, fields_are_arguments=True):
         Returns:
             The new progress. A text is finished when no beam can become better than the best text that has ended.
         """
-        step, end = progress["step"], request["end_token_id"]
+        step = progress["step"]
         batch_size, beams, slots = progress["tokens"].shape
         vocabulary_size = logits.shape[-1]
         scores = ops.reshape(ops.log_softmax(logits, axis=-1), (batch_size, beams, vocabulary_size))
         scores = ops.reshape(progress["scores"][..., None] + scores, (batch_size, beams * vocabulary_size))
-        scores, chosen = ops.top_k(scores, min(2, vocabulary_size) * beams)  # (B, 2K), since up to K of them may end
+        ends = request["end_token_ids"]  # (E,)
+        candidates = min(1 + ends.shape[0], vocabulary_size) * beams  # up to K·E of them may end
+        scores, chosen = ops.top_k(scores, candidates)  # (B, C)
         tokens = chosen % vocabulary_size
-        rows = ops.arange(batch_size)[:, None] * beams + chosen // vocabulary_size  # (B, 2K), which of the B·K rows
-        texts = ops.take(ops.reshape(progress["tokens"], (-1, slots)), rows, axis=0)  # (B, 2K, S)
+        rows = ops.arange(batch_size)[:, None] * beams + chosen // vocabulary_size  # (B, C), which of the B·K rows
+        texts = ops.take(ops.reshape(progress["tokens"], (-1, slots)), rows, axis=0)  # (B, C, S)
         texts = ops.slice_update(texts, (0, 0, step), tokens[..., None])
-        is_end = ops.equal(tokens, end)
+        is_end = is_any(tokens, ends)
 
         normaliser = ops.cast(step + 1, "float32") ** self.length_penalty
         ended_scores = ops.where(is_end, scores / normaliser, -float("inf"))

@@ -7,6 +7,7 @@ Shapes: B batch, V vocabulary, S slots of the cache.
 """
 
 import functools
+import itertools
 
 import keras
 import numpy as np
@@ -87,7 +88,7 @@ class Generator:
         max_new_tokens,
         sampler,
         seed,
-        end_token_id=None,
+        end_token_ids=(),
         seen=None,
         every=None,
         stopped=None,
@@ -102,7 +103,7 @@ class Generator:
             max_new_tokens: highest number of new tokens per text.
             sampler: an instance, as `course_lib.generation.samplers.read_sampler` returns it.
             seed: an integer of 0 or more.
-            end_token_id: the token that ends a text, or None.
+            end_token_ids: the tokens that end a text, a sequence of integers.
             seen: booleans (B, V), true for the tokens of each prompt, for a sampler that `needs_seen`.
             every: number of tokens between yields. By default it yields only once, at the end.
             stopped: a function that returns booleans (B,), true for texts that end now. It is called after each yield.
@@ -117,10 +118,9 @@ class Generator:
         uniform = np.zeros((len(keras.tree.flatten(inputs)[0]), cache_length), "float32")
         for row in range(len(uniform)):
             uniform[row, :max_new_tokens] = np.random.default_rng(seed + row).random(max_new_tokens, "float32")
-        end = np.asarray(-1 if end_token_id is None else end_token_id, "int32")
         request = {
             "max_new_tokens": np.asarray(max_new_tokens, "int32"),
-            "end_token_id": end,
+            "end_token_ids": np.array(list(end_token_ids) or [-1], "int32"),
             "uniform": uniform,  # (B, S)
             "settings": sampler.settings,
         }
@@ -134,7 +134,7 @@ class Generator:
                 )
             finished = np.asarray(progress["finished"])
             if every is not None or step >= max_new_tokens or finished.all():
-                yield _until_end(sampler.new_tokens(progress), end)
+                yield _until_end(sampler.new_tokens(progress), {*end_token_ids})
                 finished = finished if stopped is None else finished | stopped()
             if step >= max_new_tokens or finished.all():
                 return
@@ -187,9 +187,9 @@ def _extend(sampler, progress, logits, request):
     return sampler.bind(request["settings"]).extend(progress | {"is_finite": is_finite}, logits, request)
 
 
-def _until_end(tokens, end):
-    """Cuts each row before its end token. Returns lists."""
-    return [row[: row.index(end)] if end in row else row for row in tokens.tolist()]
+def _until_end(tokens, ends):
+    """Cuts each row before its first end token. Returns lists."""
+    return [[*itertools.takewhile(lambda token: token not in ends, row)] for row in tokens.tolist()]
 
 
 def known_tokens(logits, tokenizer):

@@ -1,6 +1,6 @@
 """What the generation loop requires of a sampler or a beam search: it must extend every text by one token.
 
-Shapes: B batch, V vocabulary, S slots for new tokens.
+Shapes: B batch, V vocabulary, E end tokens, S slots for new tokens.
 """
 
 import copy
@@ -8,6 +8,19 @@ import dataclasses
 
 import numpy as np
 from keras import ops
+
+
+def is_any(tokens, ids):
+    """Finds the tokens that are one of several ids.
+
+    Args:
+        tokens: integers of any shape.
+        ids: integers (E,).
+
+    Returns:
+        Booleans, in the shape of `tokens`.
+    """
+    return ops.any(ops.equal(tokens[..., None], ids), axis=-1)
 
 
 class Strategy:
@@ -108,8 +121,8 @@ class Strategy:
         Args:
             progress: as in `start`.
             logits: float32 (B, V).
-            request: a dict: `max_new_tokens` and `end_token_id` (-1 for none), int32 scalars; `uniform`, float32
-                (B, S), a random number per text and step.
+            request: a dict: `max_new_tokens`, an int32 scalar; `end_token_ids`, int32 (E,), the tokens that end a text
+                ([-1] for none); `uniform`, float32 (B, S), a random number per text and step.
 
         Returns:
             The new progress.
@@ -117,21 +130,21 @@ class Strategy:
         Raises:
             ValueError: if `choose` does not return one token per text.
         """
-        step, is_finished, end = progress["step"], progress["finished"], request["end_token_id"]
+        step, is_finished, ends = progress["step"], progress["finished"], request["end_token_ids"]
         token = self.choose(logits, ops.take(request["uniform"], step, axis=1)[:, None], progress.get("seen"))
         if tuple(token.shape) != tuple(is_finished.shape):
             raise ValueError(
                 f"Expected choose() of {type(self).__name__} to return one token per text, shape "
                 f"{tuple(is_finished.shape)}; got shape {tuple(token.shape)}."
             )
-        token = ops.where(is_finished, ops.maximum(end, 0), ops.cast(token, "int32"))
+        token = ops.where(is_finished, ops.maximum(ends[0], 0), ops.cast(token, "int32"))
         if "seen" in progress:
             is_new = ops.one_hot(token, logits.shape[-1], dtype="bool")
             progress = progress | {"seen": ops.logical_or(progress["seen"], is_new)}
         return progress | {
             "step": step + 1,
             "tokens": ops.slice_update(progress["tokens"], (0, step), token[:, None]),
-            "finished": ops.logical_or(is_finished, ops.equal(token, end)),
+            "finished": ops.logical_or(is_finished, is_any(token, ends)),
         }
 
     def new_tokens(self, progress):

@@ -129,7 +129,7 @@ class CausalLM(Task):
             stop: a string or several. A text ends before the first of them that occurs. Each may span any number of
                 tokens.
             stream: whether to return the pieces of one text as they are generated.
-            ignore_end: whether a text continues after the end token.
+            ignore_end: whether a text continues after an end token.
             temperature: softmax temperature, which replaces the sampler's. If there is no sampler, tokens are drawn at
                 random with it.
 
@@ -171,7 +171,7 @@ class CausalLM(Task):
             max_new_tokens,
             sampler,
             read_seed(seed),
-            None if ignore_end else self._end_token_id,
+            () if ignore_end else self._end_token_ids,
             seen=is_seen(rows, config.vocabulary_size) if sampler.needs_seen else None,
             every=1 if stream else 8 if looks else None,
             stopped=(lambda: np.array([text.is_stopped for text in texts])) if looks else None,
@@ -185,8 +185,9 @@ class CausalLM(Task):
         return answers[0] if is_single else answers
 
     @property
-    def _end_token_id(self):
-        return (self.tokenizer or self.config).end_token_id
+    def _end_token_ids(self):
+        ids = (self.tokenizer or self.config).end_token_id, *getattr(self.config, "stop_token_ids", ())
+        return [end for end in dict.fromkeys(ids) if end is not None and end >= 0]
 
     def _continuation_of(self, prompt):
         """Returns a function from new token ids to the text that they add to the prompt."""

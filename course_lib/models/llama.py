@@ -44,10 +44,11 @@ class LlamaConfig:
         attention_dropout: fraction of the attention weights dropped in training.
         initializer_range: standard deviation of the initial weights.
         end_token_id: id of the token that ends a text, or -1 for none.
+        stop_token_ids: ids of further tokens at which `generate` stops, such as the end of a turn.
 
     Raises:
-        ValueError: if a size is not a positive integer, a rate is not in [0, 1), heads do not divide evenly, or the
-            activation or the scaling is unknown.
+        ValueError: if a size is not a positive integer, a rate is not in [0, 1), heads do not divide evenly, an id is
+            not in the vocabulary, or the activation or the scaling is unknown.
     """
 
     vocabulary_size: int
@@ -66,6 +67,7 @@ class LlamaConfig:
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
     end_token_id: int = 2
+    stop_token_ids: tuple = ()
 
     def __post_init__(self):
         sizes = "vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim", "max_sequence_length"
@@ -81,6 +83,9 @@ class LlamaConfig:
                 f"Expected num_key_value_heads to divide num_heads; got {self.num_key_value_heads} and "
                 f"{self.num_heads}."
             )
+        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        if not all(0 <= token < self.vocabulary_size for token in self.stop_token_ids):
+            raise ValueError(f"Expected stop_token_ids in the vocabulary; got {self.stop_token_ids}.")
         check_rates(self, "attention_dropout")
         activation_function(self.activation)
         rotary_frequencies(self.head_dim, self.rotary_base, self.rotary_scaling)

@@ -133,7 +133,7 @@ class Seq2SeqLM(Task):
             max_new_tokens,
             sampler,
             read_seed(seed),
-            self._end_token_id,
+            [self._end_token_id],
             seen=is_seen([[] for _ in rows], vocabulary_size) if sampler.needs_seen else None,
         )
         answers = [self.tokenizer.decode(target) for target in targets] if are_texts else targets

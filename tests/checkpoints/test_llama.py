@@ -1,6 +1,7 @@
 """Llama in Hugging Face's layout and in GGUF: computed as there, or refused by the name of what is wrong."""
 
 import dataclasses
+import json
 import pathlib
 
 import gguf
@@ -78,7 +79,7 @@ def test_a_backbone_is_loaded_from_its_language_model(expected_of):
         ({"hidden_act": "xielu"}, ["hidden_act", "xielu"]),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}}, ["linear", "llama3", "yarn"]),
         ({"rope_parameters": ..., "rope_scaling": {"type": "dynamic", "factor": 2.0}}, ["linear", "dynamic"]),
-        ({"eos_token_id": [2, 5]}, ["one eos_token_id", "[2, 5]"]),
+        ({"eos_token_id": [2, 999]}, ["stop_token_ids", "(999,)"]),
         ({"quantization_config": {"bits": 4}}, ["quantization_config"]),
         ({"num_key_value_heads": 3}, ["num_key_value_heads", "3"]),
         ({"model_type": "mistral"}, ["'llama'", "'mistral'"]),
@@ -87,6 +88,23 @@ def test_a_backbone_is_loaded_from_its_language_model(expected_of):
 def test_a_config_that_asks_for_something_else_is_refused(folder, refused, config, facts):
     with refused(*facts):
         LlamaCausalLM.from_preset(folder("llama-causal-lm", **config))
+
+
+@pytest.mark.one_backend
+def test_several_tokens_may_end_a_text(folder, tmp_path):
+    path = folder("llama-causal-lm", eos_token_id=[2, 7])
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9], "temperature": 0.6}))
+    lm = LlamaCausalLM.from_preset(path)
+    assert (lm.config.end_token_id, lm.config.stop_token_ids) == (2, (7, 9))
+    lm.save_to_preset(tmp_path / "saved")
+    assert read_json(tmp_path / "saved" / "config.json")["eos_token_id"] == [2, 7, 9]
+    assert LlamaCausalLM.from_preset(tmp_path / "saved").config == lm.config
+
+    prompt = lm.tokenizer.encode(TEXTS[0])
+    ids = lm.generate(prompt, 6, ignore_end=True)
+    for stop in ids[1], ids[3]:
+        stopping = LlamaCausalLM.from_preset(folder("llama-causal-lm", eos_token_id=[2, stop]))
+        assert stopping.generate(prompt, 6) == ids[: ids.index(stop)]
 
 
 @pytest.mark.one_backend
@@ -190,6 +208,8 @@ def test_a_gguf_file_computes_what_its_original_computes(as_gguf, expected_of):
     same(lm(inputs), original(inputs), tolerance=0)
     assert lm.tokenizer.encode(TEXTS[2]) == original.tokenizer.encode(TEXTS[2])
     assert lm.tokenizer.chat_template == original.tokenizer.chat_template
+    talkative = as_gguf(**{"tokenizer.ggml.eot_token_id": 5})
+    assert (lm.config.stop_token_ids, LlamaCausalLM.from_preset(talkative).config.stop_token_ids) == ((), (5,))
     same(Llama.from_preset(as_gguf())(inputs), original.backbone(inputs), tolerance=0)
 
 

@@ -12,6 +12,8 @@ from course_lib.generation.prompts import is_seen
 from course_lib.generation.samplers import BeamSearch, Greedy, MinP, Sampler, TopK, TopP, read_sampler
 
 V, END = 4, 3
+ENDS = (END,)
+ENDS_OF_BOTH_KINDS = pytest.mark.parametrize("ends", [ENDS, (END, 1)])
 rng = np.random.default_rng(0)
 TABLES = rng.normal(size=(5, V, V)).astype("float32") * 2
 
@@ -39,9 +41,9 @@ class Language:
         state = {"total": total, "nested": (state["nested"][0] + 1,), "calls": state["calls"] + 1}
         return self.score(token, total), state
 
-    def run(self, prompts, max_new_tokens=5, sampler=None, seed=0, end=END, **kwargs):
+    def run(self, prompts, max_new_tokens=5, sampler=None, seed=0, ends=ENDS, **kwargs):
         inputs = {"token_ids": np.array(prompts, "int32")}
-        return list(self.generator.run(inputs, 8, max_new_tokens, sampler or Greedy(), seed, end, **kwargs))
+        return list(self.generator.run(inputs, 8, max_new_tokens, sampler or Greedy(), seed, ends, **kwargs))
 
 
 LANGUAGE = Language()
@@ -53,11 +55,11 @@ def log_probabilities(tokens, tables=TABLES):
     return logits - np.log(np.exp(logits).sum())
 
 
-def by_loop(prompt, choose, max_new_tokens=5, end=END):
+def by_loop(prompt, choose, max_new_tokens=5, ends=ENDS):
     new = []
     while len(new) < max_new_tokens:
         token = choose(log_probabilities(prompt + new), prompt + new, len(new))
-        if token == end:
+        if token in ends:
             break
         new.append(int(token))
     return new
@@ -67,8 +69,8 @@ def test_greedy_is_a_plain_loop():
     (rows,) = LANGUAGE.run(PROMPTS)
     assert rows == [by_loop(prompt, lambda scores, *_: scores.argmax()) for prompt in PROMPTS]
     assert len({len(row) for row in rows}) > 1, "some rows end before others"
-    (endless,) = LANGUAGE.run(PROMPTS, max_new_tokens=8, end=None)
-    assert endless == [by_loop(prompt, lambda scores, *_: scores.argmax(), 8, None) for prompt in PROMPTS]
+    (endless,) = LANGUAGE.run(PROMPTS, max_new_tokens=8, ends=())
+    assert endless == [by_loop(prompt, lambda scores, *_: scores.argmax(), 8, ()) for prompt in PROMPTS]
 
 
 def test_draws_are_those_of_a_plain_loop_with_the_same_numbers():
@@ -87,18 +89,18 @@ def test_draws_are_those_of_a_plain_loop_with_the_same_numbers():
 
 
 def test_a_row_draws_the_same_alone_and_by_another_seed_something_else():
-    (rows,) = LANGUAGE.run(PROMPTS * 4, sampler=Sampler(2.0), seed=3, end=None)
+    (rows,) = LANGUAGE.run(PROMPTS * 4, sampler=Sampler(2.0), seed=3, ends=())
     for index in (0, 5, 15):
-        assert LANGUAGE.run([(PROMPTS * 4)[index]], sampler=Sampler(2.0), seed=3 + index, end=None) == [[rows[index]]]
+        assert LANGUAGE.run([(PROMPTS * 4)[index]], sampler=Sampler(2.0), seed=3 + index, ends=()) == [[rows[index]]]
     assert len({tuple(rows[index]) for index in (0, 4, 8, 12)}) > 1, "rows with the same prompt differ"
-    assert LANGUAGE.run(PROMPTS * 4, sampler=Sampler(2.0), seed=4, end=None) != [rows]
+    assert LANGUAGE.run(PROMPTS * 4, sampler=Sampler(2.0), seed=4, ends=()) != [rows]
 
 
 def test_texts_have_the_probability_that_the_model_gives_them():
     """A chi-square test over all texts of three tokens, at a level of one in 10,000."""
     from scipy import stats
 
-    (rows,) = LANGUAGE.run([PROMPTS[0]] * 3000, max_new_tokens=3, sampler=Sampler(), end=None)
+    (rows,) = LANGUAGE.run([PROMPTS[0]] * 3000, max_new_tokens=3, sampler=Sampler(), ends=())
     texts = list(itertools.product(range(V), repeat=3))
     expected = [
         np.exp(sum(log_probabilities(PROMPTS[0] + list(text[:i]))[text[i]] for i in range(3))) for text in texts
@@ -111,25 +113,26 @@ def test_texts_have_the_probability_that_the_model_gives_them():
     assert stats.chisquare(observed, awaited).pvalue > 1e-4
 
 
-def best_of_all(prompt, max_new_tokens, length_penalty):
+def best_of_all(prompt, max_new_tokens, length_penalty, ends):
     """By brute force over all texts that end, or are as long as may be."""
     found = []
     for length in range(1, max_new_tokens + 1):
         for text in itertools.product(range(V), repeat=length):
-            if END in text[:-1] or (text[-1] != END and length < max_new_tokens):
+            if {*ends} & {*text[:-1]} or (text[-1] not in ends and length < max_new_tokens):
                 continue
             score = sum(log_probabilities(prompt + list(text[:i]))[text[i]] for i in range(length))
             found.append((score / length**length_penalty, text))
-    return [token for token in max(found)[1] if token != END]
+    return [token for token in max(found)[1] if token not in ends]
 
 
+@ENDS_OF_BOTH_KINDS
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0, -1.0])
-def test_as_many_beams_as_there_are_texts_find_the_best_of_all(length_penalty):
-    (rows,) = LANGUAGE.run(PROMPTS, 4, BeamSearch(64, length_penalty))
-    assert rows == [best_of_all(prompt, 4, length_penalty) for prompt in PROMPTS]
+def test_as_many_beams_as_there_are_texts_find_the_best_of_all(length_penalty, ends):
+    (rows,) = LANGUAGE.run(PROMPTS, 4, BeamSearch(64, length_penalty), ends=ends)
+    assert rows == [best_of_all(prompt, 4, length_penalty, ends) for prompt in PROMPTS]
 
 
-def by_beams(prompt, beams, max_new_tokens, length_penalty):
+def by_beams(prompt, beams, max_new_tokens, length_penalty, ends):
     going, ended = [(0.0, [])], []
     for length in range(1, max_new_tokens + 1):
         options = [
@@ -137,19 +140,20 @@ def by_beams(prompt, beams, max_new_tokens, length_penalty):
             for score, text in going
             for token in range(V)
         ]
-        options = sorted(options, reverse=True)[: 2 * beams]
-        ended += [(score / length**length_penalty, text[:-1]) for score, text in options if text[-1] == END]
-        going = [option for option in options if option[1][-1] != END][:beams]
+        options = sorted(options, reverse=True)[: (1 + len(ends)) * beams]
+        ended += [(score / length**length_penalty, text[:-1]) for score, text in options if text[-1] in ends]
+        going = [option for option in options if option[1][-1] not in ends][:beams]
     ended += [(score / max_new_tokens**length_penalty, text) for score, text in going]
     return max(ended)[1]
 
 
+@ENDS_OF_BOTH_KINDS
 @pytest.mark.parametrize(("beams", "length_penalty"), [(1, 1.0), (2, 0.5), (3, 1.5)])
-def test_a_few_beams_are_a_plain_beam_search(beams, length_penalty):
+def test_a_few_beams_are_a_plain_beam_search(beams, length_penalty, ends):
     prompts = [list(prompt) for prompt in itertools.product(range(V), repeat=2)]
-    (rows,) = LANGUAGE.run(prompts, 6, BeamSearch(beams, length_penalty))
-    assert rows == [by_beams(prompt, beams, 6, length_penalty) for prompt in prompts]
-    assert LANGUAGE.run(prompts[5:6], 6, BeamSearch(beams, length_penalty)) == [[rows[5]]]
+    (rows,) = LANGUAGE.run(prompts, 6, BeamSearch(beams, length_penalty), ends=ends)
+    assert rows == [by_beams(prompt, beams, 6, length_penalty, ends) for prompt in prompts]
+    assert LANGUAGE.run(prompts[5:6], 6, BeamSearch(beams, length_penalty), ends=ends) == [[rows[5]]]
 
 
 def test_two_beams_find_what_greedy_misses():
@@ -159,7 +163,7 @@ def test_two_beams_find_what_greedy_misses():
     tables[1, 1, 2] = 0.0
     language = Language(tables)
     for beams, expected in ((1, 0), (2, 1)):
-        (rows,) = language.run([[0, 0]], 2, BeamSearch(beams), end=None)
+        (rows,) = language.run([[0, 0]], 2, BeamSearch(beams), ends=())
         assert rows[0][0] == expected
 
 
@@ -183,9 +187,9 @@ def test_a_penalty_counts_the_prompt_and_what_was_generated():
         seen = np.isin(np.arange(V), tokens)
         return np.where(seen, np.where(logits > 0, logits / penalty, logits * penalty), logits).argmax()
 
-    (rows,) = LANGUAGE.run(PROMPTS, sampler=Greedy(penalty), seen=is_seen(PROMPTS, V), end=None)
-    assert rows == [by_loop(prompt, choose, end=None) for prompt in PROMPTS]
-    assert rows != LANGUAGE.run(PROMPTS, end=None)[0]
+    (rows,) = LANGUAGE.run(PROMPTS, sampler=Greedy(penalty), seen=is_seen(PROMPTS, V), ends=())
+    assert rows == [by_loop(prompt, choose, ends=()) for prompt in PROMPTS]
+    assert rows != LANGUAGE.run(PROMPTS, ends=())[0]
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])
@@ -201,14 +205,14 @@ def test_in_pieces_the_same(every):
 
 
 def test_the_last_piece_may_be_shorter():
-    pieces = LANGUAGE.run(PROMPTS, 6, end=None, every=3)
+    pieces = LANGUAGE.run(PROMPTS, 6, ends=(), every=3)
     assert [[len(row) for row in rows] for rows in pieces] == [[1] * 4, [4] * 4, [6] * 4]
 
 
 def test_rows_that_the_caller_ends():
     is_ended = np.zeros(4, bool)
     inputs, seen_lengths = {"token_ids": np.array(PROMPTS, "int32")}, []
-    for rows in LANGUAGE.generator.run(inputs, 8, 8, Greedy(), 0, None, every=1, stopped=lambda: is_ended):
+    for rows in LANGUAGE.generator.run(inputs, 8, 8, Greedy(), 0, every=1, stopped=lambda: is_ended):
         seen_lengths.append(len(rows[0]))
         assert all(0 <= token < V for row in rows for token in row), "also what fills a row that has ended"
         is_ended[:] = [len(row) >= limit for row, limit in zip(rows, (2, 5, 1, 3), strict=True)]
@@ -219,8 +223,8 @@ def test_weights_may_change_and_few_things_are_compiled_again():
     language = Language()
     first = language.run(PROMPTS)
     traced = language.traced
-    language.run(PROMPTS[::-1], max_new_tokens=3, end=2)
-    language.run(PROMPTS, max_new_tokens=8, end=None)
+    language.run(PROMPTS[::-1], max_new_tokens=3, ends=(2,))
+    language.run(PROMPTS, max_new_tokens=8, ends=())
     assert language.traced == traced, "new lengths, prompts and end tokens compile nothing"
     language.run(PROMPTS, sampler=TopK(2, temperature=0.5))
     traced = language.traced
@@ -249,9 +253,9 @@ def test_a_model_may_get_other_variables():
 
 def test_a_field_that_is_set_in_one_sampler_alone():
     language = Language()
-    language.run(PROMPTS, sampler=Sampler(2.0, top_k=1), seed=3, end=None)
-    rows = language.run(PROMPTS, sampler=Sampler(2.0), seed=3, end=None)
-    assert rows == Language().run(PROMPTS, sampler=Sampler(2.0), seed=3, end=None)
+    language.run(PROMPTS, sampler=Sampler(2.0, top_k=1), seed=3, ends=())
+    rows = language.run(PROMPTS, sampler=Sampler(2.0), seed=3, ends=())
+    assert rows == Language().run(PROMPTS, sampler=Sampler(2.0), seed=3, ends=())
 
 
 @pytest.mark.parametrize("sampler", [Greedy(), Sampler(), BeamSearch(2)], ids=repr)
@@ -260,7 +264,7 @@ def test_scores_that_are_no_numbers_are_an_error(sampler):
     for value in (np.nan, np.inf, -np.inf):
         tables[3] = value  # which greedy search meets after the first new token
         with pytest.raises(ValueError, match="NaN or infinity"):
-            Language(tables).run([[1, 2]], sampler=sampler, end=None)
+            Language(tables).run([[1, 2]], sampler=sampler, ends=())
 
 
 def test_the_error_says_at_which_token():
@@ -273,7 +277,7 @@ def test_the_error_says_at_which_token():
     tables = TABLES.copy()
     tables[(2 + first) % 5] = np.nan
     with pytest.raises(ValueError, match=r"\b2\b"):
-        Language(tables).run([[1, 1]], end=None)
+        Language(tables).run([[1, 1]], ends=())
 
 
 def test_prefill_gets_the_length_of_the_cache():
@@ -342,8 +346,8 @@ def test_a_sampler_of_ones_own_knows_what_a_text_has():
         return np.where(np.isin(np.arange(V), tokens), -1e9, scores).argmax()
 
     assert Fresh().needs_seen
-    (rows,) = LANGUAGE.run(PROMPTS, 2, sampler=Fresh(), seen=is_seen(PROMPTS, V), end=None)
-    assert rows == [by_loop(prompt, choose, 2, None) for prompt in PROMPTS]
+    (rows,) = LANGUAGE.run(PROMPTS, 2, sampler=Fresh(), seen=is_seen(PROMPTS, V), ends=())
+    assert rows == [by_loop(prompt, choose, 2, ()) for prompt in PROMPTS]
 
 
 def test_a_sampler_that_overrides_probabilities_alone():
@@ -351,7 +355,7 @@ def test_a_sampler_that_overrides_probabilities_alone():
         def probabilities(self, logits, seen=None):
             return ops.ones_like(logits) / V
 
-    (rows,) = LANGUAGE.run(PROMPTS, sampler=Uniform(), seed=7, end=None)
+    (rows,) = LANGUAGE.run(PROMPTS, sampler=Uniform(), seed=7, ends=())
     uniform = [np.random.default_rng(7 + row).random(5, "float32") for row in range(4)]
     assert rows == [(V * row).astype(int).tolist() for row in uniform]
 

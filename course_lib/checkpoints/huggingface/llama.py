@@ -1,12 +1,16 @@
 """Llama in the Hugging Face layout, as in the classes `Llama…` of `transformers`."""
 
 from course_lib.checkpoints.config_table import ConfigTable
+from course_lib.checkpoints.files import read_json
 from course_lib.checkpoints.format import Tensor
 from course_lib.checkpoints.huggingface.base import ACTIVATIONS, FIXED, HuggingFaceFormat
 
 
 class LlamaFormat(HuggingFaceFormat):
-    """Llama's tensors and config, as in the classes `Llama…` of `transformers`."""
+    """Llama's tensors and config, as in the classes `Llama…` of `transformers`.
+
+    Of `generation_config.json`, only the end tokens are read, since our `generate` takes the rest as arguments.
+    """
 
     model_type = "llama"
     family = "Llama"
@@ -44,9 +48,6 @@ class LlamaFormat(HuggingFaceFormat):
 
         Returns:
             A dict.
-
-        Raises:
-            ValueError: if several tokens end a text.
         """
         config = dict(config)
         rotary = config.pop("rope_parameters", None)
@@ -57,12 +58,25 @@ class LlamaFormat(HuggingFaceFormat):
         scaling = config.get("rope_scaling")
         if scaling and scaling.get("rope_type", scaling.get("type")) == "default":
             config["rope_scaling"] = None
-        end = config.get("eos_token_id", 2)
-        if isinstance(end, list):
-            if len(end) != 1:
-                raise ValueError(f"Expected one eos_token_id in {path}, since one token ends a text here; got {end}.")
-            end = end[0]
-        return config | {"eos_token_id": -1 if end is None else end}
+        return config
+
+    def read_fields(self, folder):
+        """Reads the config of a folder, and the end tokens of its `generation_config.json`, if there is one.
+
+        Args:
+            folder: path of the folder.
+
+        Returns:
+            The fields of our config, a dict. If several tokens end a text, the first is `end_token_id`.
+
+        Raises:
+            ValueError: if there is no config, it belongs to a different kind of model, or an entry is not supported.
+        """
+        fields, path = super().read_fields(folder), folder / "generation_config.json"
+        ends = [fields["end_token_id"], read_json(path).get("eos_token_id") if path.is_file() else None]
+        ends = [end for given in ends for end in (given if isinstance(given, list) else [given]) if end is not None]
+        first, *others = dict.fromkeys(ends) or [-1]
+        return fields | {"end_token_id": first, "stop_token_ids": others}
 
     def tensors(self, fields):
         """Lists the tensors of the decoder and of the language model's head.
@@ -110,8 +124,9 @@ class LlamaFormat(HuggingFaceFormat):
         Raises:
             ValueError: if `transformers` cannot express the config or the head of the model.
         """
-        end = fields["end_token_id"]
-        return super().config_of(model, fields) | {"bos_token_id": None, "eos_token_id": None if end < 0 else end}
+        ends = [end for end in (fields["end_token_id"], *fields["stop_token_ids"]) if end >= 0]
+        end = ends if len(ends) > 1 else ends[0] if ends else None
+        return super().config_of(model, fields) | {"bos_token_id": None, "eos_token_id": end}
 
     def architecture(self, model):
         """Finds the class in `transformers` that computes the same as a model.
