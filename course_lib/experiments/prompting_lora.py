@@ -35,7 +35,7 @@ class PromptingLora(Prompting):
         batch_size: B in training.
     """
 
-    rates: tuple = (1e-4, 3e-4, 1e-3)
+    rates: tuple = (1e-4, 3e-4, 1e-3, 3e-3)
     validation: int = 200
     epochs: int = 5
     rank: int = 8
