@@ -1,5 +1,6 @@
 """Texts on which tokenizers are compared with those of other libraries, and the characters that all of them know."""
 
+import itertools
 import unicodedata
 
 TEXTS = {
@@ -28,3 +29,11 @@ TEXTS = {
 
 def is_old(character):
     return unicodedata.ucd_3_2_0.category(character) not in ("Cn", "Cs")
+
+
+# A small corpus of our own: documents of three sentences.
+NOUNS = ("dog", "cat", "bird", "boat", "king", "song")
+CORPUS = "\n\n".join(
+    f"The {a} saw a {b}. Then the {b} left the {c}. Nobody saw the {c} again."
+    for a, b, c in itertools.permutations(NOUNS, 3)
+)

@@ -53,6 +53,22 @@ def cross_entropy(labels, logits, label_smoothing=0.0):
     return ops.where(is_valid, loss_of(ops.convert_to_tensor(logits)), float("nan"))
 
 
+def _share_of_replica(weight):
+    """Relates the weight of the predictions on this device to the mean over the devices of a `tf.distribute` strategy.
+
+    Keras averages the devices' losses evenly. Multiplied by this, the mean is over all predictions of the batch.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return 1.0
+    import tensorflow as tf
+
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return 1.0
+    mean = replica.all_reduce(tf.distribute.ReduceOp.MEAN, weight)
+    return tf.math.divide_no_nan(weight, mean)
+
+
 @keras.saving.register_keras_serializable("course_lib")
 class CrossEntropy(keras.losses.Loss):
     """Averages `cross_entropy` over the predictions that have weight. Where every weight is 0, the loss is 0.
@@ -96,7 +112,10 @@ class CrossEntropy(keras.losses.Loss):
             y_true = ops.squeeze(y_true, -1)
         if self.ignore_class is not None:
             y_true, sample_weight = without_label(y_true, sample_weight, self.ignore_class)
-        return super().__call__(y_true, y_pred, sample_weight)
+        loss = super().__call__(y_true, y_pred, sample_weight)
+        if sample_weight is None or self.reduction != "mean_with_sample_weight":
+            return loss
+        return loss * _share_of_replica(ops.sum(ops.cast(sample_weight, "float32")))
 
     def call(self, y_true, y_pred):
         """Computes the loss of each prediction.

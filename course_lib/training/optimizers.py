@@ -1,6 +1,6 @@
 """AdamW and Muon: Keras's optimizers, with additions for training Transformers.
 
-- `densify`: gradients of embeddings are summed by token before they are clipped.
+- `densify`, `sum_over_replicas`: gradients are summed by token, and over devices, before they are clipped.
 - `ByVariable`: norms and biases do not decay, and each variable may have its own learning rate.
 - `fused_adam_step`: Adam's step in one operation on TensorFlow.
 """
@@ -29,6 +29,26 @@ def densify(gradients):
     import tensorflow as tf
 
     return [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def sum_over_replicas(gradients):
+    """Adds up the gradients over the devices of a `tf.distribute` strategy. Their norm is then that of the whole batch.
+
+    Args:
+        gradients: a list of tensors, some of which may be None.
+
+    Returns:
+        A list of tensors, or None in the same places. Without a strategy, the gradients themselves.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return gradients
+    import tensorflow as tf
+
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return gradients
+    sums = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, [part for part in gradients if part is not None]))
+    return [None if part is None else next(sums) for part in gradients]
 
 
 def fused_adam_step(variable, momentum, velocity, gradient, step, learning_rate, beta_1, beta_2, epsilon):
@@ -100,7 +120,7 @@ class ByVariable:
             grads: a list with a gradient, or None, for each variable.
             trainable_variables: the variables. Needed only if the optimizer is not built yet.
         """
-        return super().apply(densify(grads), trainable_variables)
+        return super().apply(sum_over_replicas(densify(grads)), trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
         """Applies weight decay and the gradient step to one variable, both at its own learning rate.
@@ -126,6 +146,10 @@ class ByVariable:
             variable: one of the trainable variables, a Keras variable.
         """
         return self.weight_decay or 0 if self._use_weight_decay(variable) else 0
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        """Does nothing: `apply` has added them up. Keras does it here, on TensorFlow, after it has clipped them."""
+        return grads_and_vars
 
     def _apply_weight_decay(self, variables):
         """Does nothing: `update_step` applies the decay. Keras would decay all variables here at the same rate."""

@@ -6,6 +6,7 @@ is in the classes `course_lib.training.mlm.MaskedLanguageModeling` and `course_l
 """
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -13,6 +14,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import sys
 import time
 
 import keras
@@ -21,6 +23,7 @@ from course_lib.data import corpus
 from course_lib.progress import progress_bar
 from course_lib.training import resumable
 from course_lib.training.clm import CausalLanguageModeling
+from course_lib.training.distribution import connect, distribute, gather, is_first_host, own_rows, watch
 from course_lib.training.losses import CrossEntropy
 from course_lib.training.mlm import MaskedLanguageModeling
 from course_lib.training.optimizers import AdamW, Muon
@@ -28,6 +31,7 @@ from course_lib.training.recipes import RECIPES, Recipe, resolve_start, run_fold
 from course_lib.training.schedules import WarmupLinearDecay
 
 OBJECTIVES = {"masked": MaskedLanguageModeling, "causal": CausalLanguageModeling}
+_WATCHED = "COURSE_LIB_WATCHED"  # set in the process that trains, of the two that --hosts starts
 OPTIMIZERS = {"adamw": AdamW, "muon": Muon}
 
 
@@ -50,7 +54,7 @@ class Batches(keras.utils.PyDataset):
         return self.steps
 
     def __getitem__(self, index):
-        return self.batch_of(self.first + index)
+        return own_rows(self.batch_of(self.first + index))
 
 
 def digest_of(recipe, documents):
@@ -83,6 +87,8 @@ def prepare(documents, recipe, folder):
     objective = OBJECTIVES[recipe.objective](recipe)
     made_for = folder / "tokenizer.sha256"  # the last file that is written, and what it was made for
     digest = digest_of(recipe, documents)
+    while not is_first_host() and not (made_for.is_file() and made_for.read_text() == digest):
+        time.sleep(0.2)
     if made_for.is_file() and made_for.read_text() == digest:
         tokenizer = objective.tokenizer_class.from_preset(folder)
     else:
@@ -134,9 +140,18 @@ def build(recipe, tokenizer, counts=None):
         optimizer,
         loss=keras.tree.map_structure(lambda _: CrossEntropy(), defaults["loss"]),
         weighted_metrics=defaults["weighted_metrics"],
-        jit_compile=recipe.jit_compile,
+        jit_compile=recipe.jit_compile and not _is_mirrored(),
     )
     return model
+
+
+def _is_mirrored():
+    """Whether a `tf.distribute.MirroredStrategy` is in use, under which XLA does not compile a step."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync > 1
 
 
 def _start_of(recipe, model_class):
@@ -170,7 +185,8 @@ class _Log(keras.callbacks.Callback):
         }
         self.rows.append(row)
         resumable.save(self.folder / "checkpoint.safetensors", self.model, self.digest, self.rows)
-        write_log(self.folder / "log.csv", self.rows)
+        if is_first_host():
+            write_log(self.folder / "log.csv", self.rows)
 
 
 class _Progress(keras.callbacks.Callback):
@@ -180,7 +196,7 @@ class _Progress(keras.callbacks.Callback):
         super().__init__()
         self.tokens = recipe.batch_size * recipe.length
         self.bar = progress_bar(
-            recipe.steps * self.tokens, True, initial=first * self.tokens, unit="token", unit_scale=True
+            recipe.steps * self.tokens, is_first_host(), initial=first * self.tokens, unit="token", unit_scale=True
         )
 
     def on_train_batch_end(self, batch, logs=None):
@@ -207,8 +223,10 @@ def write_log(path, rows):
     os.replace(partial, path)
 
 
-def pretrain(recipe, documents, folder, tensorboard=False):
+def pretrain(recipe, documents, folder, tensorboard=False, distribution=None):
     """Runs a recipe, or what is left of it.
+
+    The batches, masks and weights do not depend on the distribution, so a run may resume on another one.
 
     Args:
         recipe: a `Recipe`.
@@ -216,9 +234,11 @@ def pretrain(recipe, documents, folder, tensorboard=False):
         folder: path of the run's folder. It is made if need be, and gets the vocabulary, `checkpoint.safetensors`,
             `log.csv`, and at the end `preset/`, the model in float16.
         tensorboard: whether to log for TensorBoard too, into `tensorboard/`.
+        distribution: what `course_lib.training.distribution.distribute` returns. Defaults to one device. Several hosts
+            need to share the folder.
 
     Returns:
-        The model, as `build` returns it, after training.
+        The model, as `build` returns it, after training. It is on one device.
 
     Raises:
         ValueError: if `prepare` cannot use the corpus, or the checkpoint in the folder is cut short, or is of another
@@ -230,6 +250,20 @@ def pretrain(recipe, documents, folder, tensorboard=False):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer, train, held_out = prepare(documents, recipe, folder)
+    scope = distribution.scope() if distribution else contextlib.nullcontext()
+    with scope:
+        model = _train(recipe, documents, folder, tokenizer, train, held_out, tensorboard)
+    if distribution:
+        state, model = gather(resumable.variables(model).values()), build(recipe, tokenizer)
+        for variable, array in zip(resumable.variables(model).values(), state, strict=True):
+            variable.assign(array)
+    if is_first_host():
+        model.save_to_preset(folder / "preset", dtype="float16")
+    return model
+
+
+def _train(recipe, documents, folder, tokenizer, train, held_out, tensorboard):
+    """Builds the model of a run, and takes the steps that are left."""
     model = build(recipe, tokenizer, train.counts(tokenizer.vocabulary_size))
     digest = digest_of(recipe, documents)
     path = folder / "checkpoint.safetensors"
@@ -253,7 +287,6 @@ def pretrain(recipe, documents, folder, tensorboard=False):
             verbose=0,
         )
         done += more * steps
-    model.save_to_preset(folder / "preset", dtype="float16")
     return model
 
 
@@ -272,7 +305,18 @@ def main(arguments=None):
     )
     parser.add_argument("--folder", help="where the run is kept; default: in the cache of data")
     parser.add_argument("--tensorboard", action="store_true", help="log for TensorBoard too")
-    arguments = parser.parse_args(arguments)
+    several = parser.add_argument_group("several devices", "docs/scale.md shows how to use these.")
+    several.add_argument("--distribution", choices=["data", "model"], help="what is split: batches, or weights as well")
+    several.add_argument("--devices", type=int, help="number of devices; default: all")
+    several.add_argument("--model-devices", type=int, help="devices that share a copy of the weights; default: all")
+    several.add_argument("--hosts", help="number of processes, on JAX; or auto, on SLURM, Kubernetes or a TPU pod")
+    several.add_argument("--host", type=int, help="number of this process, from 0")
+    several.add_argument("--coordinator", help="address and port of process 0, such as 10.0.0.1:4444")
+    several.add_argument("--timeout", type=int, default=100, help="seconds after which a silent host counts as missing")
+    given, arguments = sys.argv[1:] if arguments is None else arguments, parser.parse_args(arguments)
+    if arguments.hosts and not os.environ.get(_WATCHED):
+        os.environ[_WATCHED] = "1"
+        sys.exit(watch([sys.executable, "-m", "course_lib.training.pretrain", *given]))
 
     errors = []
 
@@ -282,6 +326,14 @@ def main(arguments=None):
         except (ValueError, OSError, ImportError) as error:
             errors.append(str(error))
 
+    if arguments.hosts:
+        hosts = None if arguments.hosts == "auto" else int(arguments.hosts)
+        attempt(connect, hosts, arguments.host, arguments.coordinator, arguments.timeout)
+    several = arguments.distribution or ("data" if arguments.hosts or arguments.devices else None)
+    distribution = None
+    if several and not errors:
+        distribution = attempt(distribute, several, arguments.devices, arguments.model_devices)
+
     name = arguments.recipe
     recipe = RECIPES[name] if name in RECIPES else attempt(Recipe.read, name)
     documents = attempt(corpus.read, arguments.corpus) if arguments.corpus else attempt(corpus.imdb)
@@ -290,8 +342,11 @@ def main(arguments=None):
         if name in RECIPES and recipe.start in RECIPES:  # if it has been run on the same corpus, this takes no time
             run(recipe.start, RECIPES[recipe.start], None)
         folder = pathlib.Path(folder or run_folder(pathlib.Path(name).stem))
-        print(f"{name} on {documents}, in {folder}")
-        model = pretrain(recipe, documents, folder, arguments.tensorboard)
+        if is_first_host():
+            print(f"{name} on {documents}, in {folder}")
+        model = pretrain(recipe, documents, folder, arguments.tensorboard, distribution)
+        if not is_first_host():
+            return
         preset, class_name = folder / "preset", type(model).__name__
         print(f"The model is in {preset}. To load it:")
         print(f"  from course_lib import {class_name}\n  model = {class_name}.from_preset({str(preset)!r})")

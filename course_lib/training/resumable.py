@@ -4,9 +4,10 @@ import json
 import os
 import pathlib
 
-import numpy as np
 import safetensors
 import safetensors.numpy
+
+from course_lib.training.distribution import gather, is_first_host
 
 
 def variables(model):
@@ -25,6 +26,9 @@ def variables(model):
 def save(path, model, recipe, log):
     """Writes a checkpoint. It replaces the previous one only when it is complete.
 
+    It holds whole arrays, however they are split among devices. Of several hosts, all have to call this, and the first
+    one writes.
+
     Args:
         path: path of the file.
         model: a compiled Keras model whose optimizer is built.
@@ -37,7 +41,10 @@ def save(path, model, recipe, log):
     """
     path = pathlib.Path(path)
     partial = path.with_suffix(".partial")
-    arrays = {name: np.asarray(variable) for name, variable in variables(model).items()}
+    state = variables(model)
+    arrays = dict(zip(state, gather(state.values()), strict=True))
+    if not is_first_host():
+        return
     data = safetensors.numpy.save(arrays, {"recipe": recipe, "log": json.dumps(log)})
     try:
         with open(partial, "wb") as stream:

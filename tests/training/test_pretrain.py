@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import errno
-import itertools
 import json
 import os
 import pathlib
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from layer_checks import to_numpy
 from safetensors.numpy import load_file
+from text_samples import CORPUS as TEXT
 
 from course_lib import BertPretrainer, assets
 from course_lib.data import corpus
@@ -24,11 +24,6 @@ from course_lib.training import resumable
 from course_lib.training.pretrain import Batches, batch_maker, build, main, prepare, pretrain
 from course_lib.training.recipes import RECIPES, Recipe, resolve_start, run_folder
 
-NOUNS = ("dog", "cat", "bird", "boat", "king", "song")
-TEXT = "\n\n".join(
-    f"The {a} saw a {b}. Then the {b} left the {c}. Nobody saw the {c} again."
-    for a, b, c in itertools.permutations(NOUNS, 3)
-)
 TINY = Recipe(
     vocabulary_size=60, num_layers=1, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=24,
     dropout=0.1, length=24, batch_size=4, steps=12, warmup_steps=2, learning_rate=1e-2, jit_compile=False,

@@ -1,0 +1,283 @@
+"""Trains on several devices, and on several hosts.
+
+On JAX, `keras.distribution` does it: every array has a layout that says along which axes it is split, and XLA adds the
+communication. On TensorFlow, `tf.distribute.MirroredStrategy` does it, on one host.
+
+Example:
+    >>> with distribute("data").scope():
+    ...     classifier = TextClassifier.from_preset("all-MiniLM-L6-v2", classes=["bad", "good"])
+    ...     classifier.fit(texts, labels, batch_size=256)  # 32 rows on each of 8 devices
+"""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+
+# Tensor parallelism (Shoeybi et al., 2019, https://arxiv.org/abs/1909.08053, section 3): the first kernel of a pair is
+# split by columns and the second by rows, so only the sum of the second product has to be communicated. Attention is
+# split by heads, and the table of embeddings by tokens. Whatever is not named here is on every device.
+SPLIT = {  # regular expression of a variable's whole path → the devices along each of its axes
+    r".*attention/(query|key|value)/kernel": (None, "model"),
+    r".*attention/(query|key|value)/bias": ("model",),
+    r".*attention/output/kernel": ("model", None),
+    r".*feed_forward/(intermediate|gate)/kernel": (None, "model"),
+    r".*feed_forward/(intermediate|gate)/bias": ("model",),
+    r".*feed_forward/output/kernel": ("model", None),
+    r".*/token_embedding/embeddings": ("model", None),
+    r".*/masked_lm/bias": ("model",),
+    r".*/head/kernel": (None, "model"),
+}
+_BY_TOKEN = r".*/(token_embedding|masked_lm|head)/.*"
+
+
+class TensorParallel(keras.distribution.ModelParallel):
+    """Splits the weights of any model of this library as `SPLIT` says, and batches among groups of such devices.
+
+    Args:
+        mesh: a `keras.distribution.DeviceMesh` with the axes "batch" and "model".
+    """
+
+    def __init__(self, mesh):
+        layouts = keras.distribution.LayoutMap(mesh)
+        for path, axes in SPLIT.items():
+            layouts[path] = axes
+        super().__init__(layout_map=layouts, batch_dim_name="batch", auto_shard_dataset=False)
+
+    def get_variable_layout(self, variable):
+        """Finds how a variable is split.
+
+        Args:
+            variable: a Keras variable. A vocabulary that the devices do not divide is not split.
+
+        Returns:
+            A `keras.distribution.TensorLayout`.
+
+        Raises:
+            ValueError: if the devices do not divide an axis that has to be split.
+        """
+        layout, parts = super().get_variable_layout(variable), self.device_mesh.shape[1]
+        uneven = [size for size, axis in zip(variable.shape, layout.axes, strict=True) if axis and size % parts]
+        if uneven and re.fullmatch(_BY_TOKEN, variable.path):
+            return keras.distribution.TensorLayout([None] * len(variable.shape), self.device_mesh)
+        if uneven:
+            raise ValueError(
+                f"Expected model_devices to divide the {uneven[0]} columns or rows of {variable.path}; got {parts}. "
+                f"Choose a divisor of the model's number of heads."
+            )
+        return layout
+
+
+def distribute(kind, devices=None, model_devices=None):
+    """Makes a distribution. What is built and trained within its `scope()` uses all its devices.
+
+    Args:
+        kind: "data", for a copy of the model on each device, which gets a part of every batch; or "model", on JAX, to
+            split the weights among devices too.
+        devices: number of devices. Defaults to all, those of other hosts included.
+        model_devices: for "model", number of devices that share a copy of the weights. Defaults to all.
+
+    Returns:
+        On JAX a `keras.distribution.Distribution`, on TensorFlow a `tf.distribute.MirroredStrategy`.
+
+    Raises:
+        ValueError: if the kind is unknown or needs JAX, there are fewer devices, or the numbers do not fit together.
+    """
+    if kind not in ("data", "model"):
+        raise ValueError(f'Expected "data" or "model"; got {kind!r}.')
+    if model_devices is not None and kind == "data":
+        raise ValueError(
+            f'Expected model_devices with "model" only, since "data" splits no weights; got {model_devices}.'
+        )
+    is_jax = keras.backend.backend() == "jax"
+    if kind == "model" and not is_jax:
+        raise ValueError(
+            f'Expected Keras on JAX for "model"; it runs on {keras.backend.backend()}. Set KERAS_BACKEND=jax.'
+        )
+    found = _jax_devices() if is_jax else _tensorflow_devices()
+    if devices is not None and not 1 <= devices <= len(found):
+        raise ValueError(
+            f"Expected from 1 to {len(found)} devices, since there are {found}; got {devices}."
+            + (
+                f" To try it on a CPU, set XLA_FLAGS=--xla_force_host_platform_device_count={devices}."
+                if is_jax
+                else ""
+            )
+        )
+    found = found[:devices]
+    if not is_jax:
+        import tensorflow as tf
+
+        return tf.distribute.MirroredStrategy(found)
+    if kind == "data":
+        return keras.distribution.DataParallel(devices=found, auto_shard_dataset=False)
+    model_devices = model_devices or len(found)
+    if len(found) % model_devices:
+        raise ValueError(f"Expected model_devices to divide the {len(found)} devices; got {model_devices}.")
+    shape = len(found) // model_devices, model_devices
+    return TensorParallel(keras.distribution.DeviceMesh(shape, ("batch", "model"), found))
+
+
+def _jax_devices():
+    virtual = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    if virtual:  # each of them may block a thread of XLA's pool, which has one per core, and then all wait for ever
+        os.environ.setdefault("NPROC", str(2 * int(virtual[1])))
+    return keras.distribution.list_devices()
+
+
+def _tensorflow_devices():
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in devices]
+
+
+def own_rows(batch):
+    """Takes the rows of a batch that this host has to provide.
+
+    Args:
+        batch: a structure of arrays (B, …), the same on every host.
+
+    Returns:
+        The same structure, with B divided by the number of hosts. Without a distribution over hosts, the batch itself.
+
+    Raises:
+        ValueError: if the devices do not divide B.
+    """
+    current = keras.distribution.distribution()
+    if current is None:
+        return batch
+    rows, replicas = len(keras.tree.flatten(batch)[0]), current.num_model_replicas
+    if rows % replicas:
+        raise ValueError(f"Expected a batch that {replicas} devices can share evenly; got {rows} rows.")
+    hosts = min(current.num_processes, replicas)  # several hosts may share a copy of the model, and then its rows
+    start, rows = current.data_shard_id * rows // hosts, rows // hosts
+    return keras.tree.map_structure(lambda array: array[start : start + rows], batch)
+
+
+def gather(variables):
+    """Reads variables, wherever their parts are. Every host has to call this.
+
+    Args:
+        variables: Keras variables.
+
+    Returns:
+        A list of arrays.
+    """
+    return [_gather(variable) for variable in variables]
+
+
+def _gather(variable):
+    value = variable.value
+    if keras.backend.backend() == "jax" and not (value.is_fully_addressable or value.is_fully_replicated):
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(value, tiled=True))
+    return np.asarray(variable)
+
+
+def is_first_host():
+    """Whether this host writes files and shows progress, as one of all hosts does."""
+    return keras.backend.backend() != "jax" or _process_index() == 0
+
+
+def _process_index():
+    import jax
+
+    return jax.process_index()
+
+
+def connect(hosts=None, host=None, coordinator=None, timeout=100):
+    """Connects this process to those on other hosts, before anything else uses JAX.
+
+    Without arguments, SLURM, Open MPI, Kubernetes or a TPU pod tell each process its place.
+
+    Args:
+        hosts: number of processes.
+        host: number of this one, from 0.
+        coordinator: address and port of process 0, such as "10.0.0.1:4444".
+        timeout: seconds to wait for a host, at the start and when it falls silent.
+
+    Raises:
+        ValueError: if Keras does not run on JAX, or the arguments do not fit together.
+        TimeoutError: if some processes do not come. It names them.
+    """
+    if keras.backend.backend() != "jax":
+        raise ValueError(
+            f"Expected Keras on JAX for several hosts; it runs on {keras.backend.backend()}. Set KERAS_BACKEND=jax."
+        )
+    if hosts is not None:
+        if host is None or not 0 <= host < hosts or not re.fullmatch(r".+:\d+", coordinator or ""):
+            raise ValueError(
+                f"Expected a host from 0 to {hosts - 1}, and the address and port of host 0, such as 10.0.0.1:4444; "
+                f"got host {host} and {coordinator!r}."
+            )
+        _call_the_roll(hosts, host, coordinator, time.monotonic() + timeout)
+    import jax
+
+    waits = {"initialization_timeout": timeout, "heartbeat_timeout_seconds": timeout}
+    jax.distributed.initialize(coordinator, hosts, host, **waits)
+
+
+def _call_the_roll(hosts, host, coordinator, deadline):
+    """Waits until every process has come, since JAX aborts without saying which one did not."""
+    address, port = coordinator.rsplit(":", 1)
+    if host:
+        while True:
+            try:
+                with socket.create_connection((address, int(port)), max(0.1, deadline - time.monotonic())) as line:
+                    line.sendall(f"{host}\n".encode())
+                    answer = line.makefile().readline().strip()
+                    break
+            except OSError as error:  # process 0 is not there yet
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"Expected host 0 at {coordinator}; it does not answer: {error}.") from error
+                time.sleep(0.2)
+        if answer != "all":
+            raise TimeoutError(f"Expected {hosts} hosts; {answer or 'host 0 stopped waiting'}.")
+        return
+    lines = {}
+    with socket.create_server(("", int(port))) as server:
+        while len(lines) < hosts - 1 and (left := deadline - time.monotonic()) > 0:
+            server.settimeout(left)
+            with contextlib.suppress(TimeoutError):
+                line, _ = server.accept()
+                lines[int(line.makefile().readline())] = line
+    missing = [number for number in range(1, hosts) if number not in lines]
+    answer = f"these did not come in time: {missing}" if missing else "all"
+    for line in lines.values():
+        with line:
+            line.sendall(f"{answer}\n".encode())
+    if missing:
+        raise TimeoutError(f"Expected {hosts} hosts; {answer}.")
+
+
+def watch(command):
+    """Runs a process that talks to other hosts, and says what to do if it ends because one of them has stopped.
+
+    Args:
+        command: strings.
+
+    Returns:
+        The exit code.
+    """
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    errors = b""
+    while chunk := process.stderr.read1():
+        sys.stderr.buffer.write(chunk)
+        sys.stderr.flush()
+        errors = (errors + chunk)[-100_000:]
+    code = process.wait()
+    if stopped := re.findall(rb"stopped sending heartbeats\):\s+([\d, ]+)", errors):
+        print(
+            f"Host {stopped[-1].decode().strip()} has stopped. Start the same command on every host again: the run "
+            f"resumes from its last checkpoint.",
+            file=sys.stderr,
+        )
+    return code
