@@ -22,14 +22,15 @@ TESTS = pathlib.Path(__file__).parents[1]
 RECIPE = {
     "vocabulary_size": 60, "num_layers": 1, "num_heads": 8, "hidden_dim": 16, "intermediate_dim": 32,
     "max_sequence_length": 24, "length": 24, "batch_size": 16, "steps": 50, "warmup_steps": 5, "learning_rate": 1e-2,
-    "jit_compile": False, "steps_per_checkpoint": 10, "evaluation_steps": 1, "clip": 0.5,
+    "steps_per_checkpoint": 10, "evaluation_steps": 1, "clip": 0.5,
 }  # fmt: skip
+# Rows of different lengths have different numbers of predictions.
+TEXT = CORPUS + "".join(f"\n\nThe {a} ran. Then it sat." for a in ("dog", "cat", "bird", "king") * 30)
 CAUSAL = {"objective": "causal", "optimizer": "muon", "vocabulary_size": 280}
 # Runs the recipe on several numbers of devices, and prints how far each is from one device.
 PROGRAM = """
 import json, pathlib
 import keras, numpy as np
-from text_samples import CORPUS
 from course_lib.data import corpus
 from course_lib.training import pretrain, resumable
 from course_lib.training.distribution import distribute
@@ -38,7 +39,6 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-pathlib.Path("corpus.txt").write_text(CORPUS)
 recipe, documents = Recipe(**@RECIPE@), corpus.read("corpus.txt")
 
 def run(*devices, folder=None):
@@ -73,6 +73,7 @@ print(json.dumps(report))
 def report_of(tmp_path, backend, devices, resumed=(), **changes):
     program = PROGRAM.replace("@DEVICES@", repr(devices))
     program = program.replace("@RESUMED@", repr(list(resumed))).replace("@RECIPE@", repr(RECIPE | changes))
+    (tmp_path / "corpus.txt").write_text(TEXT)
     return json.loads(printed(program, tmp_path, backend))
 
 
@@ -108,7 +109,7 @@ def test_on_jax_fifty_steps_are_the_same_on_any_number_of_devices(tmp_path):
 @pytest.mark.parametrize("changes", [{}, CAUSAL], ids=["masked", "causal"])
 def test_on_tensorflow_fifty_steps_are_the_same_on_two_devices(tmp_path, changes):
     """Rows have different numbers of predictions, so averages over devices must be weighted by them."""
-    report = report_of(tmp_path, "tensorflow", [("data", 2)], [(("data", 2), ())], **changes)
+    report = report_of(tmp_path, "tensorflow", [("data", 2)], [(("data", 2), ())], jit_compile=False, **changes)
     assert report.pop("learned") > 0.1
     assert len(report) == 2 and max(report.values()) < 1e-4, report
 
@@ -215,7 +216,7 @@ def start(folder, host, port, timeout):
 
 
 def write_run(folder):
-    (folder / "corpus.txt").write_text(CORPUS)
+    (folder / "corpus.txt").write_text(TEXT)
     (folder / "recipe.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in RECIPE.items()))
 
 
