@@ -31,6 +31,7 @@ def fine_tune(
     seed=0,
     score=None,
     class_weight=None,
+    loss=None,
     verbose="auto",
 ):
     """Trains a classifier, and restores the weights of its best epoch: the one with the lowest validation loss.
@@ -54,6 +55,7 @@ def fine_tune(
         score: a function without arguments, called after each epoch. The best epoch is then the one with the highest
             score.
         class_weight: as the classifier's `fit` takes it, for raw texts.
+        loss: a `keras.losses.Loss`. Defaults to the cross-entropy of the classes, or of each label by itself.
         verbose: as `keras.Model.fit` takes it. With "auto", a bar is shown in terminals and notebooks.
 
     Returns:
@@ -75,7 +77,8 @@ def fine_tune(
         learning_rate = WarmupLinearDecay(learning_rate, steps // 10, steps)
     multipliers = None if layer_decay == 1 else layerwise_lr_decay(model, layer_decay)
     optimizer = AdamW(learning_rate, weight_decay=weight_decay, global_clipnorm=1.0, lr_multipliers=multipliers)
-    loss = model.default_compile()["loss"] if model.multi_label else CrossEntropy()
+    if loss is None:
+        loss = model.default_compile()["loss"] if model.multi_label else CrossEntropy()
     model.compile(optimizer, loss=loss, jit_compile=False)
 
     monitor, mode, callbacks = ("score", "max", [_Score(score)]) if score else ("val_loss", "min", [])
