@@ -38,8 +38,8 @@ def test_the_loss_is_its_formula(temperature, alpha):
 
 @pytest.mark.one_backend
 def test_its_gradient_is_that_of_kerass_loss():
-    """Keras's is the divergence, which is less by the teacher's entropy, and has τ² as well. Given only the loss's name,
-    as by default, Keras 3.15 takes the divergence of the logits themselves."""
+    """Keras's is the divergence, which is less by the teacher's entropy, and has τ² as well. Given the loss by its
+    name, as by default, Keras 3.15 takes the divergence of the logits themselves."""
     import tensorflow as tf
 
     theirs = keras.distillation.LogitsDistillation(loss=keras.losses.KLDivergence(), temperature=3.0)
