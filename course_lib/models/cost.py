@@ -1,8 +1,8 @@
 """Counts what a model computes and stores, from its config alone: parameters, floating-point operations and bytes.
 
-The operations are those of the matrix products, where a multiplication and an addition are two (Kaplan et al., 2020,
-https://arxiv.org/abs/2001.08361, section 2.1). Norms, activations and softmax add one or two per cent; what
-they cost is time to read and write memory.
+The operations are those of the matrix products, two for each multiplication with its addition (Kaplan et al., 2020,
+https://arxiv.org/abs/2001.08361, section 2.1, whose table counts half of attention's). Norms, activations and softmax
+add one or two per cent. What they cost is mostly the time to read and write memory.
 
 Shapes: B batch, T length, S keys, N heads, K heads for keys and values, H width of one head, D model width, F width
 inside the feed-forward layers, V vocabulary, P scored positions.
@@ -12,7 +12,7 @@ Example:
     >>> sum(parameters(config).values())
     124439808
     >>> sum(forward(config, batch_size=1, length=1024).values()) / 1e9  # 10⁹ operations
-    291.4...
+    291.6...
 """
 
 from course_lib.models.bert import BertConfig
@@ -28,7 +28,7 @@ def parameters(config):
 
     Returns:
         A dict of integers: `embeddings`, `attention`, `feed_forward`, `norms`, and `head`, the weights of the heads
-        that are not those of the embeddings.
+        that are not shared with the embeddings.
     """
     layers, width, inner = config.num_layers, config.hidden_dim, _inner(config)
     queries, keys, kernels = _shape(config)
@@ -59,7 +59,7 @@ def forward(config, batch_size, length, keys=None, scored=None):
         config: as in `parameters`.
         batch_size: B.
         length: T, tokens per row.
-        keys: S, positions that each token attends to, those that a mask hides included. Defaults to T.
+        keys: S, positions that each token attends to, masked ones included. Defaults to T.
         scored: P, positions per row that a head gives logits. Defaults to all for a decoder, and to none for a BERT.
 
     Returns:
@@ -82,9 +82,9 @@ def forward(config, batch_size, length, keys=None, scored=None):
 
 
 def training_step(config, batch_size, length, scored=None, rematerialised=False):
-    """Counts the operations of a training step: forward, and twice as many backward.
+    """Counts the operations of a training step: forward, and twice as many backward (Kaplan et al., 2020, section 2.1).
 
-    Backward, each product needs the gradients of both its factors (Kaplan et al., 2020, section 2.1).
+    Backward, each product of the forward pass becomes two, one for the gradient of each factor.
 
     Args:
         config: as in `parameters`.

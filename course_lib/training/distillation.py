@@ -1,7 +1,7 @@
 r"""Distillation: a small student learns to give the answers of a large teacher.
 
-The teacher reads each text once, before the student is trained. So it may have another tokenizer, and the texts need no
-labels. `keras.distillation.Distiller` runs a teacher beside the student in every step instead, on the same inputs.
+The teacher reads each text once, before the student is trained. It may therefore have another tokenizer, and the texts
+need no labels. `keras.distillation.Distiller` runs both in every step instead, on the same inputs.
 
 Shapes: n texts, B batch, C classes, D model width of the student, D' that of the teacher.
 
@@ -32,7 +32,8 @@ class DistillationCrossEntropy(CrossEntropy):
 
     With the teacher's logits v and a temperature τ it is
     $-\alpha \tau^2 \sum_c \text{softmax}(v / \tau)_c \log \text{softmax}(z / \tau)_c - (1 - \alpha) \log
-    \text{softmax}(z)_{label}$. The factor τ² keeps the gradient of the first term as large as without a temperature.
+    \text{softmax}(z)_{label}$. The factor τ² keeps the gradient of the first term
+    roughly as large as without a temperature.
 
     Args:
         temperature: τ. The higher it is, the more the teacher's less likely classes count.
@@ -139,7 +140,7 @@ class _Projected(keras.Model):
 
 
 def imitate(student, texts, vectors, learning_rate, epochs, batch_size=32, seed=0, verbose=0):
-    """Trains a classifier's backbone until a dense layer maps its vector of a text to the teacher's vector of the text.
+    """Trains a classifier's backbone, so that a dense layer can map its vector of a text to the teacher's.
 
     This is the hidden-state loss of TinyBERT (Jiao et al., 2020, https://arxiv.org/abs/1909.10351, equation 8), on one
     vector per text instead of one per token, since the tokens may differ. Train the head afterwards, with `distil`.
@@ -176,7 +177,7 @@ def imitate(student, texts, vectors, learning_rate, epochs, batch_size=32, seed=
 
 
 def drop_layers(backbone, kept):
-    """Copies a backbone without some of its blocks. Nothing is trained: a student of distillation has to beat this.
+    """Copies a backbone without some of its blocks. Nothing is trained: it is a baseline for distilled students.
 
     Args:
         backbone: a backbone with one stack of blocks, such as a `Bert` or a `GPT2`.

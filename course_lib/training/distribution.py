@@ -21,8 +21,8 @@ import keras
 import numpy as np
 
 # Tensor parallelism (Shoeybi et al., 2019, https://arxiv.org/abs/1909.08053, section 3): the first kernel of a pair is
-# split by columns and the second by rows, so only the sum of the second product has to be communicated. Attention is
-# split by heads, and the table of embeddings by tokens. Whatever is not named here is on every device.
+# split by columns and the second by rows, so a forward pass communicates only the sum of the second product. Attention
+# is split by heads, and the table of embeddings by tokens. Every device holds a full copy of all other variables.
 SPLIT = {  # regular expression of a variable's whole path → the devices along each of its axes
     r".*attention/(query|key|value)/kernel": (None, "model"),
     r".*attention/(query|key|value)/bias": ("model",),
@@ -51,10 +51,10 @@ class TensorParallel(keras.distribution.ModelParallel):
         super().__init__(layout_map=layouts, batch_dim_name="batch", auto_shard_dataset=False)
 
     def get_variable_layout(self, variable):
-        """Finds how a variable is split.
+        """Finds how a variable is split. A vocabulary stays whole if the number of devices does not divide its size.
 
         Args:
-            variable: a Keras variable. A vocabulary that the devices do not divide is not split.
+            variable: a Keras variable.
 
         Returns:
             A `keras.distribution.TensorLayout`.
@@ -75,7 +75,7 @@ class TensorParallel(keras.distribution.ModelParallel):
 
 
 def distribute(kind, devices=None, model_devices=None):
-    """Makes a distribution. What is built and trained within its `scope()` uses all its devices.
+    """Makes a distribution. Build and train a model within its `scope()` to use all its devices.
 
     Args:
         kind: "data", for a copy of the model on each device, which gets a part of every batch; or "model", on JAX, to
@@ -145,7 +145,7 @@ def own_rows(batch):
         batch: a structure of arrays (B, …), the same on every host.
 
     Returns:
-        The same structure, with B divided by the number of hosts. Without a distribution over hosts, the batch itself.
+        The same structure with this host's rows alone; without several hosts, the batch itself.
 
     Raises:
         ValueError: if the devices do not divide B.
@@ -162,7 +162,7 @@ def own_rows(batch):
 
 
 def gather(variables):
-    """Reads variables, wherever their parts are. Every host has to call this.
+    """Reads variables, even if they are split among hosts. Every host has to call this.
 
     Args:
         variables: Keras variables.
@@ -183,7 +183,7 @@ def _gather(variable):
 
 
 def is_first_host():
-    """Whether this host writes files and shows progress, as one of all hosts does."""
+    """Whether this host writes files and shows progress. Only one host does."""
     return keras.backend.backend() != "jax" or _process_index() == 0
 
 
@@ -196,7 +196,7 @@ def _process_index():
 def connect(hosts=None, host=None, coordinator=None, timeout=100):
     """Connects this process to those on other hosts, before anything else uses JAX.
 
-    Without arguments, SLURM, Open MPI, Kubernetes or a TPU pod tell each process its place.
+    Without arguments, JAX asks SLURM or the TPU. Under SLURM, each process then gets one GPU.
 
     Args:
         hosts: number of processes.
@@ -221,12 +221,14 @@ def connect(hosts=None, host=None, coordinator=None, timeout=100):
         _call_the_roll(hosts, host, coordinator, time.monotonic() + timeout)
     import jax
 
-    waits = {"initialization_timeout": timeout, "heartbeat_timeout_seconds": timeout}
-    jax.distributed.initialize(coordinator, hosts, host, **waits)
+    options = {"initialization_timeout": timeout, "heartbeat_timeout_seconds": timeout}
+    if hosts is not None:  # otherwise JAX would still ask a scheduler, and take one GPU of each host
+        options["cluster_detection_method"] = "deactivate"
+    jax.distributed.initialize(coordinator, hosts, host, **options)
 
 
 def _call_the_roll(hosts, host, coordinator, deadline):
-    """Waits until every process has come, since JAX aborts without saying which one did not."""
+    """Waits until every process has come. JAX would abort instead, without a word about which one did not."""
     address, port = coordinator.rsplit(":", 1)
     if host:
         while True:
@@ -259,7 +261,7 @@ def _call_the_roll(hosts, host, coordinator, deadline):
 
 
 def watch(command):
-    """Runs a process that talks to other hosts, and says what to do if it ends because one of them has stopped.
+    """Runs a process that talks to other hosts. If it ends because one of them has stopped, says how to resume.
 
     Args:
         command: strings.

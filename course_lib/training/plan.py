@@ -2,8 +2,8 @@
 
     python -m course_lib.training.plan bert-mini --devices 8 --device h100
 
-It counts by `course_lib.models.cost`, and assumes that a device reaches a share `mfu` of its highest rate (model FLOPs
-utilization). What it was compared with, and how far it was off, is in docs/scale.md.
+It counts operations with `course_lib.models.cost`, and assumes that a device reaches the fraction `mfu` of its highest
+rate (model FLOPs utilization). docs/scale.md says how far the estimates were off.
 
 Shapes: B batch, T length, D model width, F width inside the feed-forward layers, N heads, V vocabulary.
 """
@@ -27,31 +27,31 @@ class Device:
 
     Attributes:
         bfloat16: highest rate of dense matrix products in bfloat16, in operations per second.
-        float32: the same in float32. On GPUs it is that of TF32, which JAX uses for float32 by default there.
+        float32: the same for float32 arrays. JAX multiplies them in TF32 on GPUs, and in bfloat16 on TPUs, by default.
         memory: in bytes.
-        link: bytes per second that it sends to others on the same host, in one direction.
-        network: bytes per second that it sends to other hosts.
-        per_host: number of devices on a host.
+        link: bytes per second that it sends to its neighbours, in one direction.
+        linked: number of devices that are linked in this way: the GPUs of a host, the TPUs of a pod.
+        network: bytes per second that it sends to all others; for GPUs as in NVIDIA's DGX, in clouds often less.
         watts: highest power, or None if it is not known.
-        is_fused: whether attention keeps no scores for the backward pass.
+        is_fused: whether a kernel computes attention without keeping scores, in 16 bits and without dropout.
     """
 
     bfloat16: float
     float32: float
     memory: float
     link: float
+    linked: int
     network: float
-    per_host: int
     watts: float | None
     is_fused: bool = True
 
 
 DEVICES = {
-    "a100": Device(312e12, 156e12, 80e9, 300e9, 25e9, 8, 400),
-    "h100": Device(989e12, 494e12, 80e9, 450e9, 50e9, 8, 700),
-    "h200": Device(989e12, 494e12, 141e9, 450e9, 50e9, 8, 700),
-    "l4": Device(121e12, 60e12, 24e9, 32e9, 12.5e9, 8, 72),
-    "tpu-v5e": Device(197e12, 98e12, 16e9, 100e9, 100e9, 256, 220),
+    "a100": Device(312e12, 156e12, 80e9, 300e9, 8, 25e9, 400),
+    "h100": Device(989e12, 495e12, 80e9, 450e9, 8, 50e9, 700),
+    "h200": Device(989e12, 495e12, 141e9, 450e9, 8, 50e9, 700),
+    "l4": Device(121e12, 60e12, 24e9, 32e9, 8, 1.6e9, 72),
+    "tpu-v5e": Device(197e12, 197e12, 16e9, 100e9, 256, 3.1e9, None, is_fused=False),
 }
 
 
@@ -62,10 +62,10 @@ class Plan:
     Attributes:
         parameters: number of weights of the whole model.
         operations: floating-point operations of a step, of all devices together.
-        memory: a dict, by what fills it.
-        communication: bytes that a device sends per step, by what for.
+        memory: of a device, a dict from purpose to bytes.
+        communication: what a device sends per step, a dict from purpose to bytes.
         compute: seconds of a step without communication.
-        sending: seconds that the communication takes, if none of it happens during the computation.
+        sending: seconds that the communication takes, if it does not overlap with the computation.
         steps: number of steps.
         devices: number of devices.
         watts: of a device, or None.
@@ -83,7 +83,7 @@ class Plan:
 
     @property
     def hours(self):
-        """Hours of the run, between those without communication and those in which none of it is hidden: a pair."""
+        """Hours of the run, a pair: all communication hidden behind the computation, and none."""
         return tuple(self.steps * seconds / 3600 for seconds in (self.compute, self.compute + self.sending))
 
     @property
@@ -93,7 +93,7 @@ class Plan:
 
 
 def config_of(recipe):
-    """Makes the config of a recipe's model, as if the vocabulary had the full size.
+    """Makes the config of a recipe's model, assuming that the trained vocabulary reaches its full size.
 
     Args:
         recipe: a `Recipe`.
@@ -104,30 +104,36 @@ def config_of(recipe):
     return recipe.config(BertConfig if recipe.objective == "masked" else GPT2Config)
 
 
-def activation_bytes(recipe, rows, is_fused=False):
+def activation_bytes(recipe, rows, model_devices=1, is_fused=False):
     """Estimates what a step keeps from the forward pass for the backward pass.
 
     Per token and block these are about 8 arrays of width D (the residual stream, both norms, queries, keys, values, and
-    the output of attention), 3 of width F (4 with the exact GELU of BERT), and 4 rows of scores, one for each key; with
-    dropout, 6 more of width D and one of scores. Of the head there are the logits, their exponentials and their
-    gradient.
+    the output of attention), 3 of width F (4 with the exact GELU of BERT), and 4 rows of scores, one for each key.
+    Dropout adds 6 arrays of width D and one row of scores. Of the head there are the logits, their exponentials and
+    their gradient.
 
     Args:
         recipe: a `Recipe`.
         rows: B, rows on the device.
-        is_fused: whether a kernel computes attention without keeping its scores, as on GPUs and TPUs.
+        model_devices: number of devices that share queries, keys, values, scores and what is of width F.
+        is_fused: whether a kernel computes attention without keeping its scores.
 
     Returns:
-        A number.
+        Bytes per device, a number.
     """
     is_bert, drops = recipe.objective == "masked", recipe.dropout > 0
     width, inner = recipe.hidden_dim, recipe.intermediate_dim
     scores = 0 if is_fused else recipe.num_heads * recipe.length * (4 + drops)
-    block = (8 + 6 * drops) * width + (4 if is_bert else 3) * inner + scores
+    block = (4 + 6 * drops) * width + (4 * width + (4 if is_bert else 3) * inner + scores) / model_devices
     scored = recipe.predictions if is_bert else recipe.length
     size = 2 if "16" in recipe.dtype else 4
     blocks = rows * recipe.length * recipe.num_layers * block * size
-    return blocks + 3 * rows * scored * recipe.vocabulary_size * 4
+    return blocks + 3 * rows * scored * recipe.vocabulary_size * 4 / _parts(recipe, model_devices)
+
+
+def _parts(recipe, model_devices):
+    """Returns how many parts the vocabulary is split into."""
+    return 1 if recipe.vocabulary_size % model_devices else model_devices
 
 
 def plan(recipe, device, devices=1, model_devices=1, mfu=0.3):
@@ -155,28 +161,31 @@ def plan(recipe, device, devices=1, model_devices=1, mfu=0.3):
     config, rows = config_of(recipe), recipe.batch_size // copies
     is_bert, is_half = recipe.objective == "masked", "16" in recipe.dtype
     parts = cost.training_step(config, recipe.batch_size, recipe.length, scored=recipe.predictions if is_bert else None)
-    weights = sum(cost.parameters(config).values())
-    kernels = sum(cost.parameters(config)[name] for name in ("attention", "feed_forward"))
-    own = (weights - kernels) + kernels / model_devices
+    counts = cost.parameters(config)
+    weights, table = sum(counts.values()), config.vocabulary_size * config.hidden_dim
+    kernels = counts["attention"] + counts["feed_forward"]
+    own = weights - kernels - table + kernels / model_devices + table / _parts(recipe, model_devices)
     moments = 2 if recipe.optimizer == "adamw" else 2 - kernels / weights  # Muon keeps one moment of a kernel
     memory = {
         "weights": 4 * own,
         "gradients": 4 * own,
         "moments": 4 * own * moments,
-        "activations": activation_bytes(recipe, rows, is_fused=device.is_fused) / model_devices,
+        "activations": activation_bytes(
+            recipe, rows, model_devices, device.is_fused and is_half and recipe.dropout == 0
+        ),
     }
     size = 2 if is_half else 4
     communication = {
         "gradients": 2 * (copies - 1) / copies * 4 * own,  # each device sends and receives all but its own part
-        # Shoeybi et al. (2019, section 3): two sums forward and two backward in each block
-        "activations": 4 * recipe.num_layers * 2 * (model_devices - 1) / model_devices
+        # Shoeybi et al. (2019, section 3): two sums forward and two backward in each block, and two for the embeddings
+        "activations": (4 * recipe.num_layers + 2) * 2 * (model_devices - 1) / model_devices
         * rows * recipe.length * recipe.hidden_dim * size,
     }  # fmt: skip
     operations = float(sum(parts.values()))
     rate = device.bfloat16 if is_half else device.float32
     links = {
-        "gradients": device.network if devices > device.per_host else device.link,
-        "activations": device.network if model_devices > device.per_host else device.link,
+        "gradients": device.network if devices > device.linked else device.link,
+        "activations": device.network if model_devices > device.linked else device.link,
     }
     return Plan(
         weights,
@@ -211,7 +220,7 @@ def this_machine(size=2048, rounds=5):
             seconds.append(time.perf_counter() - start)
         rates[dtype] = 2 * size**3 / min(seconds[1:])
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Device(**rates, memory=memory, link=1e9, network=1e9, per_host=1, watts=None, is_fused=False)
+    return Device(**rates, memory=memory, link=1e9, network=1e9, linked=1, watts=None, is_fused=False)
 
 
 def report(found, device):

@@ -309,7 +309,7 @@ def main(arguments=None):
     several.add_argument("--distribution", choices=["data", "model"], help="what is split: batches, or weights as well")
     several.add_argument("--devices", type=int, help="number of devices; default: all")
     several.add_argument("--model-devices", type=int, help="devices that share a copy of the weights; default: all")
-    several.add_argument("--hosts", help="number of processes, on JAX; or auto, on SLURM, Kubernetes or a TPU pod")
+    several.add_argument("--hosts", help="number of processes, on JAX; or auto, under SLURM or on TPUs")
     several.add_argument("--host", type=int, help="number of this process, from 0")
     several.add_argument("--coordinator", help="address and port of process 0, such as 10.0.0.1:4444")
     several.add_argument("--timeout", type=int, default=100, help="seconds after which a silent host counts as missing")

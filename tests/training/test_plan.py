@@ -95,7 +95,7 @@ def test_the_command_prints_a_table_and_names_what_does_not_fit(capsys):
 
 @pytest.mark.one_backend
 def test_a_model_that_does_not_fit_is_said_to_be_too_large():
-    small = Device(1e12, 1e12, 1e6, 1e9, 1e9, 8, None)
+    small = Device(1e12, 1e12, 1e6, 1e9, 8, 1e9, None)
     assert "This does not fit" in report(plan(RECIPE, small), small)
     assert "This does not fit" not in report(plan(RECIPE, DEVICES["h100"]), DEVICES["h100"])
 
