@@ -37,3 +37,8 @@ CORPUS = "\n\n".join(
     f"The {a} saw a {b}. Then the {b} left the {c}. Nobody saw the {c} again."
     for a, b, c in itertools.permutations(NOUNS, 3)
 )
+
+# With documents of two short sentences, whose rows have fewer tokens, and so fewer predictions.
+UNEVEN_CORPUS = CORPUS + "".join(
+    f"\n\nThe {a} {verb}. The {b} sat." for a, b in itertools.permutations(NOUNS, 2) for verb in ("ran", "left", "saw")
+)

@@ -6,6 +6,8 @@ mask. The decoder of a translator also has cross-attention in each block.
 Shapes: B batch, T target length, S source length, N heads, K key–value heads, H width of one head, D model width.
 """
 
+import functools
+
 import keras
 
 from course_lib.layers.attention import MultiHeadAttention
@@ -262,6 +264,11 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
     Raises:
         ValueError: if `num_layers` is below 1, the norm is of another kind, or a list of scales does not have one per
             block.
+
+    Attributes:
+        rematerialize: whether training keeps only the input of each block, and computes the rest again in the backward
+            pass (Chen et al., 2016, https://arxiv.org/abs/1604.06174). It takes less memory and more time. Set it
+            before the first step. There must be no dropout, which would be drawn anew.
     """
 
     def __init__(
@@ -319,6 +326,7 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
             for index, scale in enumerate(scales)
         ]
         self.norm = make_norm(norm, layer_norm_epsilon, dtype=self.dtype_policy, name="norm") if norm_first else None
+        self.rematerialize = False
         self.supports_masking = True
 
     def build(self, x_shape, source_shape=None):
@@ -385,9 +393,8 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
         """
         hidden_states, extras = [x], []
         for index, block in enumerate(self.blocks):
-            x = block(
-                x,
-                source,
+            apply = functools.partial(
+                block,
                 attention_mask=attention_mask,
                 padding_mask=padding_mask,
                 use_causal_mask=use_causal_mask,
@@ -398,7 +405,9 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
                 return_attention=return_attention,
                 training=training,
             )
-            x, *rest = _as_tuple(x)
+            if self.rematerialize and training:
+                apply = keras.remat(apply)
+            x, *rest = _as_tuple(apply(x) if source is None else apply(x, source))
             hidden_states.append(x)
             extras.append(rest)
 

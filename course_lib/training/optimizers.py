@@ -154,6 +154,12 @@ class ByVariable:
     def _apply_weight_decay(self, variables):
         """Does nothing: `update_step` applies the decay. Keras would decay all variables here at the same rate."""
 
+    def _get_current_learning_rate(self):
+        """Asks a schedule for the rate of the present step. Keras counts batches, even if several make a step."""
+        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            return self._learning_rate(self.iterations)
+        return super()._get_current_learning_rate()
+
     def get_config(self):
         """Returns the constructor's arguments."""
         return super().get_config() | {"lr_multipliers": self.lr_multipliers}

@@ -109,8 +109,9 @@ def activation_bytes(recipe, rows, model_devices=1, is_fused=False):
 
     Per token and block these are about 8 arrays of width D (the residual stream, both norms, queries, keys, values, and
     the output of attention), 3 of width F (4 with the exact GELU of BERT), and 4 rows of scores, one for each key.
-    Dropout adds 6 arrays of width D and one row of scores. Of the head there are the logits, their exponentials and
-    their gradient.
+    Dropout adds 6 arrays of width D and one row of scores. With rematerialization all this is kept for one block at a
+    time, and only the input of each other block. Of the head there are the logits, their exponentials and their
+    gradient.
 
     Args:
         recipe: a `Recipe`.
@@ -125,10 +126,12 @@ def activation_bytes(recipe, rows, model_devices=1, is_fused=False):
     width, inner = recipe.hidden_dim, recipe.intermediate_dim
     scores = 0 if is_fused else recipe.num_heads * recipe.length * (4 + drops)
     block = (4 + 6 * drops) * width + (4 * width + (4 if is_bert else 3) * inner + scores) / model_devices
+    kept = block + (recipe.num_layers - 1) * (width if recipe.rematerialize else block)
     scored = recipe.predictions if is_bert else recipe.length
     size = 2 if "16" in recipe.dtype else 4
-    blocks = rows * recipe.length * recipe.num_layers * block * size
-    return blocks + 3 * rows * scored * recipe.vocabulary_size * 4 / _parts(recipe, model_devices)
+    return rows * recipe.length * kept * size + 3 * rows * scored * recipe.vocabulary_size * 4 / _parts(
+        recipe, model_devices
+    )
 
 
 def _parts(recipe, model_devices):
@@ -160,7 +163,9 @@ def plan(recipe, device, devices=1, model_devices=1, mfu=0.3):
         )
     config, rows = config_of(recipe), recipe.batch_size // copies
     is_bert, is_half = recipe.objective == "masked", "16" in recipe.dtype
-    parts = cost.training_step(config, recipe.batch_size, recipe.length, scored=recipe.predictions if is_bert else None)
+    parts = cost.training_step(
+        config, recipe.batch_size, recipe.length, recipe.predictions if is_bert else None, recipe.rematerialize
+    )
     counts = cost.parameters(config)
     weights, table = sum(counts.values()), config.vocabulary_size * config.hidden_dim
     kernels = counts["attention"] + counts["feed_forward"]
@@ -171,7 +176,7 @@ def plan(recipe, device, devices=1, model_devices=1, mfu=0.3):
         "gradients": 4 * own,
         "moments": 4 * own * moments,
         "activations": activation_bytes(
-            recipe, rows, model_devices, device.is_fused and is_half and recipe.dropout == 0
+            recipe, rows // recipe.accumulation, model_devices, device.is_fused and is_half and recipe.dropout == 0
         ),
     }
     size = 2 if is_half else 4

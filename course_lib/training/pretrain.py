@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import json
@@ -18,8 +19,10 @@ import sys
 import time
 
 import keras
+import numpy as np
 
 from course_lib.data import corpus
+from course_lib.layers.transformer import TransformerStack
 from course_lib.progress import progress_bar
 from course_lib.training import resumable
 from course_lib.training.clm import CausalLanguageModeling
@@ -42,19 +45,30 @@ class Batches(keras.utils.PyDataset):
         batch_of: a function from a step to inputs, labels and, optionally, weights.
         first: the first step.
         steps: number of steps. Without it, there is no end.
+        parts: number of parts that each batch is cut into. The weights of a whole batch then add up to this number. So
+            the mean over the parts of a loss that adds up is the loss of the batch. By default, nothing is changed.
     """
 
-    def __init__(self, batch_of, first=0, steps=None):
+    def __init__(self, batch_of, first=0, steps=None, parts=None):
         super().__init__()
-        self.batch_of, self.first, self.steps = batch_of, first, steps
+        self.batch_of = functools.lru_cache(maxsize=1)(batch_of) if parts else batch_of
+        self.first, self.steps, self.parts = first, steps, parts
 
     @property
     def num_batches(self):
         """How many batches there are, or None."""
-        return self.steps
+        return self.steps and self.steps * (self.parts or 1)
 
     def __getitem__(self, index):
-        return own_rows(self.batch_of(self.first + index))
+        if not self.parts:
+            return own_rows(self.batch_of(self.first + index))
+        step, part = divmod(index, self.parts)
+        inputs, labels, *weights = self.batch_of(self.first + step)
+        (weights,) = weights or [keras.tree.map_structure(lambda array: np.ones(array.shape), labels)]
+        weights = keras.tree.map_structure(lambda w: (w * self.parts / w.sum()).astype("float32"), weights)
+        rows = len(keras.tree.flatten(labels)[0]) // self.parts
+        cut = slice(part * rows, (part + 1) * rows)
+        return own_rows(keras.tree.map_structure(lambda array: array[cut], (inputs, labels, weights)))
 
 
 def digest_of(recipe, documents):
@@ -67,7 +81,11 @@ def digest_of(recipe, documents):
     Returns:
         64 hexadecimal digits.
     """
-    return hashlib.sha256((json.dumps(dataclasses.asdict(recipe)) + documents.sha256).encode()).hexdigest()
+    fields = dataclasses.asdict(recipe)
+    for name in ("accumulation", "rematerialize"):  # left out by default, so that older runs resume
+        if fields[name] == getattr(Recipe, name):
+            del fields[name]
+    return hashlib.sha256((json.dumps(fields) + documents.sha256).encode()).hexdigest()
 
 
 def prepare(documents, recipe, folder):
@@ -133,12 +151,20 @@ def build(recipe, tokenizer, counts=None):
     keras.utils.set_random_seed(recipe.seed)
     model = _start_of(recipe, objective.model_class) if recipe.start else objective.new_model(tokenizer, counts)
     schedule = WarmupLinearDecay(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
-    optimizer = OPTIMIZERS[recipe.optimizer](schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
+    if recipe.accumulation > 1 and _is_mirrored():
+        raise ValueError("Expected accumulation = 1 on several devices with TensorFlow. Set KERAS_BACKEND=jax.")
+    accumulates = {"gradient_accumulation_steps": recipe.accumulation} if recipe.accumulation > 1 else {}
+    optimizer = OPTIMIZERS[recipe.optimizer](
+        schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip, **accumulates
+    )
     optimizer.build(model.trainable_variables)
-    defaults = model.default_compile()
+    for layer in model._flatten_layers():
+        if isinstance(layer, TransformerStack):
+            layer.rematerialize = recipe.rematerialize
+    defaults, reduction = model.default_compile(), {"reduction": "sum"} if accumulates else {}
     model.compile(
         optimizer,
-        loss=keras.tree.map_structure(lambda _: CrossEntropy(), defaults["loss"]),
+        loss=keras.tree.map_structure(lambda _: CrossEntropy(**reduction), defaults["loss"]),
         weighted_metrics=defaults["weighted_metrics"],
         jit_compile=recipe.jit_compile and not _is_mirrored(),
     )
@@ -194,9 +220,13 @@ class _Progress(keras.callbacks.Callback):
 
     def __init__(self, recipe, first):
         super().__init__()
-        self.tokens = recipe.batch_size * recipe.length
+        self.tokens = recipe.batch_size * recipe.length // recipe.accumulation
         self.bar = progress_bar(
-            recipe.steps * self.tokens, is_first_host(), initial=first * self.tokens, unit="token", unit_scale=True
+            recipe.steps * recipe.accumulation * self.tokens,
+            is_first_host(),
+            initial=first * recipe.accumulation * self.tokens,
+            unit="token",
+            unit_scale=True,
         )
 
     def on_train_batch_end(self, batch, logs=None):
@@ -272,13 +302,16 @@ def _train(recipe, documents, folder, tokenizer, train, held_out, tensorboard):
     callbacks = [_Log(folder, recipe, digest, rows), _Progress(recipe, done)] if done < recipe.steps else []
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
-    validation = Batches(batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps)
+    parts = recipe.accumulation if recipe.accumulation > 1 else None
+    validation = Batches(
+        batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps, parts=parts and 1
+    )
     while done < recipe.steps:  # once, or twice if the last checkpoint comes after fewer steps than the others
         steps = min(recipe.steps_per_checkpoint, recipe.steps - done)
         first, more = done // recipe.steps_per_checkpoint, (recipe.steps - done) // steps
         model.fit(
-            Batches(batch_maker(train, tokenizer, recipe, recipe.seed), first=done),
-            steps_per_epoch=steps,
+            Batches(batch_maker(train, tokenizer, recipe, recipe.seed), first=done, parts=parts),
+            steps_per_epoch=steps * recipe.accumulation,
             initial_epoch=first,
             epochs=first + more,
             validation_data=validation,

@@ -41,7 +41,10 @@ class Recipe:
         start: preset whose weights and vocabulary the run starts from: a name, a folder or hf://…; or, in a recipe of
             this module, another one. Without it, the run makes both.
         seed: of weights, batches, masks and dropout.
-        dtype: policy of the layers.
+        dtype: policy of the layers. With "mixed_float16", Keras scales the loss, so that small gradients do not vanish.
+        accumulation: number of parts into which a batch is cut. They are computed one after the other, for less memory,
+            and their gradients are averaged over all predictions of the batch, so a step is the same.
+        rematerialize: whether the backward pass computes each block again from its input, for less memory.
         jit_compile: whether XLA compiles the step.
         steps_per_checkpoint: number of steps from one evaluation and checkpoint to the next. Defaults to 250, or all.
         evaluation_steps: number of held-out batches in each evaluation.
@@ -72,6 +75,8 @@ class Recipe:
     start: str | None = None
     seed: int = 0
     dtype: str = "float32"
+    accumulation: int = 1
+    rematerialize: bool = False
     jit_compile: bool = True
     steps_per_checkpoint: int | None = None
     evaluation_steps: int = 8
@@ -94,6 +99,10 @@ class Recipe:
                 ("length", f"from 1 to max_sequence_length, {self.max_sequence_length}",
                  1 <= self.length <= self.max_sequence_length),
                 ("batch_size", "1 or more", self.batch_size >= 1),
+                ("accumulation", f"a divisor of batch_size, {self.batch_size}",
+                 self.accumulation >= 1 and self.batch_size % self.accumulation == 0),
+                ("dropout", "0 with rematerialize, since dropout would be drawn anew",
+                 not (self.rematerialize and self.dropout)),
                 ("num_heads", f"a divisor of hidden_dim, {self.hidden_dim}",
                  self.num_heads >= 1 and self.hidden_dim % self.num_heads == 0),
             )

@@ -17,8 +17,9 @@ import pytest
 from layer_checks import to_numpy
 from safetensors.numpy import load_file
 from text_samples import CORPUS as TEXT
+from text_samples import UNEVEN_CORPUS
 
-from course_lib import BertPretrainer, assets
+from course_lib import Bert, BertConfig, BertPretrainer, assets
 from course_lib.data import corpus
 from course_lib.training import resumable
 from course_lib.training.pretrain import Batches, batch_maker, build, main, prepare, pretrain
@@ -344,3 +345,71 @@ def test_a_recipe_that_starts_from_another_runs_that_first(documents, tmp_path, 
 def test_our_recipes_are_whole():
     for recipe in RECIPES.values():
         assert recipe.steps % recipe.steps_per_checkpoint == 0 and recipe.length <= recipe.max_sequence_length
+
+
+def trained_weights(recipe, documents, folder):
+    model = pretrain(recipe, documents, folder)
+    return [to_numpy(weight) for weight in model.get_weights()], read_log(folder)
+
+
+@pytest.mark.parametrize(
+    ("base", "changes"),
+    [
+        (TINY, {"accumulation": 2}),
+        pytest.param(TINY_CAUSAL, {"accumulation": 4}, marks=pytest.mark.one_backend),
+        (dataclasses.replace(TINY, num_layers=2), {"rematerialize": True}),
+        pytest.param(TINY_CAUSAL, {"rematerialize": True}, marks=pytest.mark.one_backend),
+    ],
+)
+def test_what_saves_memory_changes_no_number(base, changes, tmp_path):
+    """Rows of the masked model have different numbers of predictions, and gradients are clipped."""
+    (tmp_path / "corpus.txt").write_text(UNEVEN_CORPUS)
+    documents = corpus.read(tmp_path / "corpus.txt")
+    base = dataclasses.replace(base, dropout=0.0, clip=0.5)
+    expected, log = trained_weights(base, documents, tmp_path / "plain")
+    found, other_log = trained_weights(dataclasses.replace(base, **changes), documents, tmp_path / "changed")
+    for weight, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(weight, other, atol=1e-4)
+    for row, other in zip(log, other_log, strict=True):
+        np.testing.assert_allclose([float(row["loss"]), float(row["val_loss"])], [
+            float(other["loss"]), float(other["val_loss"])], atol=1e-4)  # fmt: skip
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX tells what the backward pass needs")
+def test_rematerialization_keeps_little_for_the_backward_pass():
+    """XLA computes nothing twice on a CPU, so its own count of memory shows nothing there."""
+    import jax
+
+    kept = []
+    for rematerialize in (False, True):
+        model = Bert(BertConfig(60, 6, 4, 64, 256, 64, dropout=0.0, attention_dropout=0.0))
+        model.build()
+        model.encoder.rematerialize = rematerialize
+        fixed = [variable.value for variable in model.non_trainable_variables]
+
+        def outputs(weights, model=model, fixed=fixed):
+            return model.stateless_call(weights, fixed, {"token_ids": np.ones((8, 64), "int32")}, training=True)[0]
+
+        weights = [variable.value for variable in model.trainable_variables]
+        backward = jax.eval_shape(lambda weights: jax.vjp(outputs, weights)[1], weights)
+        kept.append(sum(np.prod(array.shape) for array in jax.tree.leaves(backward)) - model.count_params())
+    assert kept[1] < 0.1 * kept[0]
+
+
+@pytest.mark.one_backend
+def test_mixed_float16_scales_the_loss(documents, tmp_path):
+    recipe = dataclasses.replace(TINY, dtype="mixed_float16", steps=6, steps_per_checkpoint=3)
+    model = pretrain(recipe, documents, tmp_path)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert all(np.isfinite(float(row["loss"])) for row in read_log(tmp_path))
+
+
+@pytest.mark.one_backend
+def test_recipes_whose_memory_settings_do_not_fit():
+    for changes, fact in (
+        ({"accumulation": 3}, "accumulation has to be a divisor of batch_size, 4"),
+        ({"accumulation": 0}, "accumulation"),
+        ({"rematerialize": True}, "dropout has to be 0 with rematerialize"),
+    ):
+        with pytest.raises(ValueError, match=fact):
+            dataclasses.replace(TINY, **changes)
