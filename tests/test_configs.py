@@ -10,10 +10,12 @@ from course_lib.metrics.perplexity import Perplexity
 from course_lib.models.predictions import MultiLabelCrossEntropy
 from course_lib.models.sentence_encoder import InBatchNegatives
 from course_lib.training import optimizers, schedules
+from course_lib.training.distillation import DistillationCrossEntropy
 from course_lib.training.losses import CrossEntropy
 
 OBJECTS = [  # no setting has its default
     CrossEntropy(label_smoothing=0.1, ignore_class=-100, name="own", reduction="sum"),
+    DistillationCrossEntropy(3.0, 0.25, label_smoothing=0.1, ignore_class=-100, name="own", reduction="sum"),
     InBatchNegatives(scale=5.0, name="own", reduction="sum"),
     MultiLabelCrossEntropy(name="own", reduction="sum"),
     Perplexity(ignore_class=-100, name="own", dtype="float64"),
@@ -58,6 +60,8 @@ def test_predictions_of_the_ignored_class_do_not_count(weights):
     metric = Perplexity(ignore_class=-100)
     metric.update_state(labels, logits, given)
     np.testing.assert_allclose(float(metric.result()), np.exp(expected), rtol=1e-5)
+    whole_batch = CrossEntropy()(np.maximum(labels, 0), logits, given)
+    np.testing.assert_allclose(float(whole_batch), (losses * whole).sum() / whole.sum(), rtol=1e-5)
     if weights is None:
         keras_loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-100)
         np.testing.assert_allclose(float(found), float(keras_loss(labels, logits)), rtol=1e-5)

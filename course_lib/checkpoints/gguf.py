@@ -98,8 +98,8 @@ class GGUFFormat(LlamaFormat):
             if scaling == "linear"
             else None,
             "tie_embeddings": "output.weight" not in names,
-            "end_token_id": metadata.get("tokenizer.ggml.eos_token_id", -1),
-            "stop_token_ids": [metadata[key] for key in _ENDS_OF_TURNS if key in metadata],
+            "end_token_id": (end := metadata.get("tokenizer.ggml.eos_token_id", -1)),
+            "stop_token_ids": [metadata[key] for key in _ENDS_OF_TURNS if metadata.get(key, end) != end],
         }
 
     def read_tensors(self, folder, fields):

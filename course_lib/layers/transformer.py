@@ -268,7 +268,7 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
     Attributes:
         rematerialize: whether training keeps only the input of each block, and computes the rest again in the backward
             pass (Chen et al., 2016, https://arxiv.org/abs/1604.06174). It takes less memory and more time. Set it
-            before the first step. There must be no dropout, which would be drawn anew.
+            before the first step, and give masks as arguments. There must be no dropout, which would be drawn anew.
     """
 
     def __init__(
@@ -391,6 +391,8 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
             output, and `attention` and `cross_attention`, tuples of each block's weights (B, N, T, T) and (B, N, T, S).
             With a cache, also `cache`, the updated one.
         """
+        if self.rematerialize and training and any(b.dropout.rate or b.attention.dropout.rate for b in self.blocks):
+            raise ValueError("Expected no dropout with rematerialize: it would be drawn anew in the backward pass.")
         hidden_states, extras = [x], []
         for index, block in enumerate(self.blocks):
             apply = functools.partial(

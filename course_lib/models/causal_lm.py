@@ -186,7 +186,9 @@ class CausalLM(Task):
 
     @property
     def _end_token_ids(self):
-        ids = (self.tokenizer or self.config).end_token_id, *getattr(self.config, "stop_token_ids", ())
+        ids, stops = [(self.tokenizer or self.config).end_token_id], getattr(self.config, "stop_token_ids", ())
+        if stops:
+            ids += [self.config.end_token_id, *stops]
         return [end for end in dict.fromkeys(ids) if end is not None and end >= 0]
 
     def _continuation_of(self, prompt):

@@ -187,7 +187,8 @@ def drop_layers(backbone, kept):
         A backbone of the same class.
 
     Raises:
-        ValueError: if an index is wrong or occurs twice, or there are low-rank adapters.
+        ValueError: if an index is wrong or occurs twice, there are low-rank adapters, or the scale of the scores
+            depends on the number of the block.
     """
     _, blocks = embeddings_and_blocks(backbone)
     kept = list(kept)
@@ -195,6 +196,8 @@ def drop_layers(backbone, kept):
         raise ValueError(f"Expected indices from 0 to {len(blocks) - 1}, each once and in order; got {kept}.")
     if has_adapters(backbone):
         raise ValueError("Expected a backbone without low-rank adapters; merge them first by saving and loading it.")
+    if getattr(backbone.config, "scale_attention_by_layer", False):
+        raise ValueError("Expected scale_attention_by_layer=False: a block that moves up would get another scale.")
     backbone.build()
     config = dataclasses.replace(backbone.config, num_layers=len(kept))
     smaller = type(backbone)(config, backbone.tokenizer, dtype=backbone.dtype_policy)

@@ -12,6 +12,7 @@ Example:
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -78,8 +79,8 @@ def distribute(kind, devices=None, model_devices=None):
     """Makes a distribution. Build and train a model within its `scope()` to use all its devices.
 
     Args:
-        kind: "data", for a copy of the model on each device, which gets a part of every batch; or "model", on JAX, to
-            split the weights among devices too.
+        kind: "data", for a copy of the model on each device, which gets a part of every batch (data parallelism); or
+            "model", on JAX, to split the weights among devices too (tensor parallelism).
         devices: number of devices. Defaults to all, those of other hosts included.
         model_devices: for "model", number of devices that share a copy of the weights. Defaults to all.
 
@@ -117,8 +118,8 @@ def distribute(kind, devices=None, model_devices=None):
         return tf.distribute.MirroredStrategy(found)
     if kind == "data":
         return keras.distribution.DataParallel(devices=found, auto_shard_dataset=False)
-    model_devices = model_devices or len(found)
-    if len(found) % model_devices:
+    model_devices = len(found) if model_devices is None else model_devices
+    if model_devices < 1 or len(found) % model_devices:
         raise ValueError(f"Expected model_devices to divide the {len(found)} devices; got {model_devices}.")
     shape = len(found) // model_devices, model_devices
     return TensorParallel(keras.distribution.DeviceMesh(shape, ("batch", "model"), found))
@@ -182,6 +183,15 @@ def _gather(variable):
     return np.asarray(variable)
 
 
+def in_memory_of_the_host():
+    """Makes a context in which new arrays are in the host's memory. A device may have no room for a whole model."""
+    if keras.backend.backend() != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.default_device(jax.local_devices(backend="cpu")[0])
+
+
 def is_first_host():
     """Whether this host writes files and shows progress. Only one host does."""
     return keras.backend.backend() != "jax" or _process_index() == 0
@@ -221,7 +231,8 @@ def connect(hosts=None, host=None, coordinator=None, timeout=100):
         _call_the_roll(hosts, host, coordinator, time.monotonic() + timeout)
     import jax
 
-    options = {"initialization_timeout": timeout, "heartbeat_timeout_seconds": timeout}
+    names = "initialization_timeout", "heartbeat_timeout_seconds", "shutdown_timeout_seconds"
+    options = dict.fromkeys(names, timeout)
     if hosts is not None:  # otherwise JAX would still ask a scheduler, and take one GPU of each host
         options["cluster_detection_method"] = "deactivate"
     jax.distributed.initialize(coordinator, hosts, host, **options)
@@ -248,8 +259,9 @@ def _call_the_roll(hosts, host, coordinator, deadline):
     with socket.create_server(("", int(port))) as server:
         while len(lines) < hosts - 1 and (left := deadline - time.monotonic()) > 0:
             server.settimeout(left)
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(OSError, ValueError):  # too late, or somebody else
                 line, _ = server.accept()
+                line.settimeout(5)
                 lines[int(line.makefile().readline())] = line
     missing = [number for number in range(1, hosts) if number not in lines]
     answer = f"these did not come in time: {missing}" if missing else "all"
@@ -270,6 +282,7 @@ def watch(command):
         The exit code.
     """
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     errors = b""
     while chunk := process.stderr.read1():
         sys.stderr.buffer.write(chunk)

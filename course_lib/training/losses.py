@@ -112,10 +112,15 @@ class CrossEntropy(keras.losses.Loss):
             y_true = ops.squeeze(y_true, -1)
         if self.ignore_class is not None:
             y_true, sample_weight = without_label(y_true, sample_weight, self.ignore_class)
-        loss = super().__call__(y_true, y_pred, sample_weight)
-        if sample_weight is None or self.reduction != "mean_with_sample_weight":
-            return loss
-        return loss * _share_of_replica(ops.sum(ops.cast(sample_weight, "float32")))
+        if sample_weight is None:
+            return super().__call__(y_true, y_pred)
+        weights = ops.cast(sample_weight, "float32")
+        missing = len(y_pred.shape) - 1 - len(weights.shape)
+        weights = ops.reshape(weights, (*ops.shape(weights), *(1,) * missing)) * ops.ones_like(
+            y_pred[..., 0], "float32"
+        )
+        loss = super().__call__(y_true, y_pred, weights)
+        return loss * _share_of_replica(ops.sum(weights)) if self.reduction == "mean_with_sample_weight" else loss
 
     def call(self, y_true, y_pred):
         """Computes the loss of each prediction.

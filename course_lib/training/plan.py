@@ -155,11 +155,18 @@ def plan(recipe, device, devices=1, model_devices=1, mfu=0.3):
     Raises:
         ValueError: if the numbers do not fit together.
     """
+    if min(devices, model_devices) < 1 or not 0 < mfu <= 1:
+        raise ValueError(f"Expected at least one device and an MFU from 0 to 1; got {devices}, {model_devices}, {mfu}.")
     copies = devices // model_devices
-    if devices % model_devices or recipe.batch_size % copies or recipe.num_heads % model_devices:
+    if (
+        devices % model_devices
+        or recipe.num_heads % model_devices
+        or recipe.batch_size % (copies * recipe.accumulation)
+    ):
         raise ValueError(
             f"Expected model_devices to divide {devices} devices and {recipe.num_heads} heads, and the copies of the "
-            f"model to divide the batch of {recipe.batch_size} rows; got {model_devices}, so {copies} copies."
+            f"model to divide each of {recipe.accumulation} parts of the batch of {recipe.batch_size} rows; got "
+            f"{model_devices}, so {copies} copies."
         )
     config, rows = config_of(recipe), recipe.batch_size // copies
     is_bert, is_half = recipe.objective == "masked", "16" in recipe.dtype
@@ -173,7 +180,7 @@ def plan(recipe, device, devices=1, model_devices=1, mfu=0.3):
     moments = 2 if recipe.optimizer == "adamw" else 2 - kernels / weights  # Muon keeps one moment of a kernel
     memory = {
         "weights": 4 * own,
-        "gradients": 4 * own,
+        "gradients": 4 * own * (1 + (recipe.accumulation > 1)),
         "moments": 4 * own * moments,
         "activations": activation_bytes(
             recipe, rows // recipe.accumulation, model_devices, device.is_fused and is_half and recipe.dropout == 0

@@ -26,7 +26,15 @@ from course_lib.layers.transformer import TransformerStack
 from course_lib.progress import progress_bar
 from course_lib.training import resumable
 from course_lib.training.clm import CausalLanguageModeling
-from course_lib.training.distribution import connect, distribute, gather, is_first_host, own_rows, watch
+from course_lib.training.distribution import (
+    connect,
+    distribute,
+    gather,
+    in_memory_of_the_host,
+    is_first_host,
+    own_rows,
+    watch,
+)
 from course_lib.training.losses import CrossEntropy
 from course_lib.training.mlm import MaskedLanguageModeling
 from course_lib.training.optimizers import AdamW, Muon
@@ -157,7 +165,6 @@ def build(recipe, tokenizer, counts=None):
     optimizer = OPTIMIZERS[recipe.optimizer](
         schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip, **accumulates
     )
-    optimizer.build(model.trainable_variables)
     for layer in model._flatten_layers():
         if isinstance(layer, TransformerStack):
             layer.rematerialize = recipe.rematerialize
@@ -168,6 +175,7 @@ def build(recipe, tokenizer, counts=None):
         weighted_metrics=defaults["weighted_metrics"],
         jit_compile=recipe.jit_compile and not _is_mirrored(),
     )
+    model.optimizer.build(model.trainable_variables)  # with mixed_float16, `compile` has wrapped it
     return model
 
 
@@ -268,7 +276,7 @@ def pretrain(recipe, documents, folder, tensorboard=False, distribution=None):
             need to share the folder.
 
     Returns:
-        The model, as `build` returns it, after training. It is on one device.
+        The model, as `build` returns it, after training. With a distribution, it is a copy in the memory of the host.
 
     Raises:
         ValueError: if `prepare` cannot use the corpus, or the checkpoint in the folder is cut short, or is of another
@@ -284,7 +292,9 @@ def pretrain(recipe, documents, folder, tensorboard=False, distribution=None):
     with scope:
         model = _train(recipe, documents, folder, tokenizer, train, held_out, tensorboard)
     if distribution:
-        state, model = gather(resumable.variables(model).values()), build(recipe, tokenizer)
+        state = gather(resumable.variables(model).values())
+        with in_memory_of_the_host():
+            model = build(recipe, tokenizer)
         for variable, array in zip(resumable.variables(model).values(), state, strict=True):
             variable.assign(array)
     if is_first_host():
@@ -304,7 +314,7 @@ def _train(recipe, documents, folder, tokenizer, train, held_out, tensorboard):
         callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
     parts = recipe.accumulation if recipe.accumulation > 1 else None
     validation = Batches(
-        batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps, parts=parts and 1
+        batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps, parts=parts
     )
     while done < recipe.steps:  # once, or twice if the last checkpoint comes after fewer steps than the others
         steps = min(recipe.steps_per_checkpoint, recipe.steps - done)
@@ -321,6 +331,10 @@ def _train(recipe, documents, folder, tokenizer, train, held_out, tensorboard):
         )
         done += more * steps
     return model
+
+
+def _hosts(text):
+    return text if text == "auto" else int(text)
 
 
 def main(arguments=None):
@@ -342,7 +356,7 @@ def main(arguments=None):
     several.add_argument("--distribution", choices=["data", "model"], help="what is split: batches, or weights as well")
     several.add_argument("--devices", type=int, help="number of devices; default: all")
     several.add_argument("--model-devices", type=int, help="devices that share a copy of the weights; default: all")
-    several.add_argument("--hosts", help="number of processes, on JAX; or auto, under SLURM or on TPUs")
+    several.add_argument("--hosts", type=_hosts, help="number of processes, on JAX; or auto, under SLURM or on TPUs")
     several.add_argument("--host", type=int, help="number of this process, from 0")
     several.add_argument("--coordinator", help="address and port of process 0, such as 10.0.0.1:4444")
     several.add_argument("--timeout", type=int, default=100, help="seconds after which a silent host counts as missing")
@@ -360,12 +374,13 @@ def main(arguments=None):
             errors.append(str(error))
 
     if arguments.hosts:
-        hosts = None if arguments.hosts == "auto" else int(arguments.hosts)
+        hosts = None if arguments.hosts == "auto" else arguments.hosts
         attempt(connect, hosts, arguments.host, arguments.coordinator, arguments.timeout)
-    several = arguments.distribution or ("data" if arguments.hosts or arguments.devices else None)
-    distribution = None
-    if several and not errors:
-        distribution = attempt(distribute, several, arguments.devices, arguments.model_devices)
+    elif arguments.host is not None or arguments.coordinator:
+        errors.append("Expected --hosts beside --host and --coordinator: the number of processes.")
+    wanted = arguments.devices, arguments.model_devices
+    kind = arguments.distribution or ("data" if arguments.hosts or wanted != (None, None) else None)
+    distribution = attempt(distribute, kind, *wanted) if kind and not errors else None
 
     name = arguments.recipe
     recipe = RECIPES[name] if name in RECIPES else attempt(Recipe.read, name)

@@ -42,11 +42,13 @@ class Recipe:
             this module, another one. Without it, the run makes both.
         seed: of weights, batches, masks and dropout.
         dtype: policy of the layers. With "mixed_float16", Keras scales the loss, so that small gradients do not vanish.
-        accumulation: number of parts into which a batch is cut. They are computed one after the other, for less memory,
-            and their gradients are averaged over all predictions of the batch, so a step is the same.
-        rematerialize: whether the backward pass computes each block again from its input, for less memory.
+        accumulation: number of micro-batches into which a batch is cut (gradient accumulation). They are computed one
+            after the other, for less memory, and the step is that of the whole batch.
+        rematerialize: whether the backward pass computes each block again from its input, for less memory (gradient
+            checkpointing).
         jit_compile: whether XLA compiles the step.
-        steps_per_checkpoint: number of steps from one evaluation and checkpoint to the next. Defaults to 250, or all.
+        steps_per_checkpoint: number of steps from one evaluation and checkpoint to the next. Defaults to 250, or to
+            `steps` if that is less.
         evaluation_steps: number of held-out batches in each evaluation.
         objective: "masked" for `course_lib.training.mlm`, a BERT; "causal" for `course_lib.training.clm`, a GPT-2.
 

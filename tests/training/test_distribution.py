@@ -1,5 +1,6 @@
 """Several devices and several hosts: the numbers are those of one device, and what does not fit is named."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -63,6 +64,7 @@ for before, after in @RESUMED@:  # stopped after three checkpoints
         run(*before, folder="resumed")
     except KeyboardInterrupt:
         resumable.save = save
+    assert len(saved) == 3
     report["resumed"] = distance(run(*after, folder="resumed"), alone)
 print(json.dumps(report))
 """
@@ -89,6 +91,7 @@ def printed(program, folder, backend="jax", devices=8):
         env=environment(backend, devices),
         capture_output=True,
         text=True,
+        timeout=900,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     return run.stdout.splitlines()[-1]
@@ -209,13 +212,20 @@ def free_port():
         return server.getsockname()[1]
 
 
-def start(folder, host, port, timeout):
-    """One of two hosts, which share a folder, with one device each."""
-    command = [sys.executable, "-m", "course_lib.training.pretrain", "recipe.toml", "--corpus", "corpus.txt"]
-    command += ["--folder", "run", "--hosts", "2", "--host", str(host), "--coordinator", f"127.0.0.1:{port}"]
-    command += ["--timeout", str(timeout)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
-    return subprocess.Popen(command, cwd=folder, env=environment("jax", 1), text=True, **pipes)
+@contextlib.contextmanager
+def started(folder, timeout, hosts=(0, 1)):
+    """Processes of two hosts, which share a folder, with one device each. What is left of them is killed at the end."""
+    module, run = ["-m", "course_lib.training.pretrain", "recipe.toml"], ["--corpus", "corpus.txt", "--folder", "run"]
+    run += ["--hosts", "2", "--coordinator", f"127.0.0.1:{free_port()}", "--timeout", str(timeout)]
+    options = {"cwd": folder, "env": environment("jax", 1), "text": True, "start_new_session": True}
+    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    processes = [subprocess.Popen([sys.executable, *module, *run, "--host", str(host)], **options) for host in hosts]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def write_run(folder):
@@ -226,30 +236,28 @@ def write_run(folder):
 @pytest.mark.slow
 def test_a_host_that_never_comes_is_named(tmp_path):
     write_run(tmp_path)
-    first = start(tmp_path, 0, free_port(), 1)
-    output, _ = first.communicate(timeout=120)
-    assert first.returncode == 2 and "Expected 2 hosts" in output and "[1]" in output, output
-    second = start(tmp_path, 1, free_port(), 1)
-    output, _ = second.communicate(timeout=120)
-    assert second.returncode == 2 and "Expected host 0 at 127.0.0.1" in output, output
+    for host, facts in ((0, ["Expected 2 hosts", "[1]"]), (1, ["Expected host 0 at 127.0.0.1"])):
+        with started(tmp_path, 1, [host]) as (alone,):
+            output, _ = alone.communicate(timeout=120)
+        assert alone.returncode == 2 and all(fact in output for fact in facts), output
 
 
 @pytest.mark.slow
 def test_two_hosts_resume_after_one_was_killed_and_end_as_one_host_does(tmp_path):
     write_run(tmp_path)
-    run = [start(tmp_path, host, port, 20) for port in [free_port()] for host in (0, 1)]
     saved, deadline = tmp_path / "run" / "checkpoint.safetensors", time.monotonic() + 200
-    while not saved.exists() and time.monotonic() < deadline and run[0].poll() is None:
-        time.sleep(0.01)
-    os.killpg(run[1].pid, signal.SIGKILL)
-    output, _ = run[0].communicate(timeout=200)
-    assert run[0].returncode not in (0, None) and "Host 1 has stopped" in output, output
+    with started(tmp_path, 30) as (first, second):
+        while not saved.exists() and time.monotonic() < deadline and first.poll() is None:
+            time.sleep(0.01)
+        os.killpg(second.pid, signal.SIGKILL)
+        output, _ = first.communicate(timeout=200)
+    assert first.returncode not in (0, None) and "Host 1 has stopped" in output, output
     assert not (tmp_path / "run" / "preset").exists()
 
-    again = [start(tmp_path, host, port, 60) for port in [free_port()] for host in (0, 1)]
-    for host in again:
-        output, _ = host.communicate(timeout=300)
-        assert host.returncode == 0, output
+    with started(tmp_path, 60) as processes:
+        for process in processes:
+            output, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, output
     assert "The model is in" not in output, "the second host leaves that to the first"
     report = report_of(tmp_path, "jax", [])
     assert report["learned"] > 0.1

@@ -83,7 +83,7 @@ def test_the_command_prints_a_table_and_names_what_does_not_fit(capsys):
     main(["bert-mini"])
     assert "kWh" not in capsys.readouterr().out, "nobody knows what this machine takes"
     for arguments, facts in (
-        (["bert-mini", "--devices", "3"], ["divide the batch of 16", "3 copies"]),
+        (["bert-mini", "--devices", "3"], ["batch of 16 rows", "3 copies"]),
         (["bert-mini", "--devices", "4", "--model-devices", "4"], ["6 heads", "got 4"]),
         (["no-such-recipe"], ["bert-mini", "no-such-recipe"]),
     ):

@@ -396,12 +396,44 @@ def test_rematerialization_keeps_little_for_the_backward_pass():
     assert kept[1] < 0.1 * kept[0]
 
 
-@pytest.mark.one_backend
-def test_mixed_float16_scales_the_loss(documents, tmp_path):
-    recipe = dataclasses.replace(TINY, dtype="mixed_float16", steps=6, steps_per_checkpoint=3)
-    model = pretrain(recipe, documents, tmp_path)
+def test_mixed_float16_scales_the_loss_and_resumes(documents, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(TINY, dtype="mixed_float16", dropout=0.0, steps=6)
+    model = pretrain(recipe, documents, tmp_path / "whole")
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    assert all(np.isfinite(float(row["loss"])) for row in read_log(tmp_path))
+    save = resumable.save
+
+    def stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resumable, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(recipe, documents, tmp_path / "stopped")
+    pretrain(recipe, documents, tmp_path / "stopped")
+    assert read_log(tmp_path / "stopped") == read_log(tmp_path / "whole")
+    assert all(np.isfinite(float(row["loss"])) for row in read_log(tmp_path / "whole"))
+
+
+@pytest.mark.one_backend
+def test_memory_settings_reach_the_model(documents, tmp_path):
+    recipe = dataclasses.replace(TINY, dropout=0.0, accumulation=2, rematerialize=True)
+    tokenizer, train, _ = prepare(documents, recipe, tmp_path)
+    model = build(recipe, tokenizer)
+    assert model.optimizer.gradient_accumulation_steps == 2 and model.backbone.encoder.rematerialize
+    whole, parts = (
+        batch_maker(train, tokenizer, recipe, 0)(3),
+        Batches(batch_maker(train, tokenizer, recipe, 0), 3, parts=2),
+    )
+    for part, rows in ((0, slice(2)), (1, slice(2, 4))):
+        np.testing.assert_array_equal(parts[part][0]["token_ids"], whole[0]["token_ids"][rows])
+    weights = [parts[part][2]["mlm_logits"] for part in (0, 1)]
+    np.testing.assert_allclose(sum(array.sum() for array in weights), 2, rtol=1e-6)
+    with pytest.raises(ValueError, match="no dropout with rematerialize"):
+        dropping = Bert(BertConfig(20, 1, 2, 8, 16, 8))
+        dropping.build()
+        dropping.encoder.rematerialize = True
+        dropping(np.ones((1, 4), "int32"), training=True)
 
 
 @pytest.mark.one_backend
