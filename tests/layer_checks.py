@@ -32,6 +32,7 @@ class LayerChecks:
 
     def build(self, **kwargs):
         """A layer whose weights all matter, and a functional model around it, of unknown batch size and length."""
+        keras.utils.set_random_seed(0)
         layer = self.make(**kwargs)
         symbols = {name: symbol(array, name) for name, array in self.inputs.items()}
         model = keras.Model(symbols, self.call(layer, symbols))
@@ -189,7 +190,7 @@ class AttendsUnderMasks(LayerChecks):
         """What comes from `Embedding(mask_zero=True)` and from `Masking`, eagerly and in a functional model."""
         layer, vectors = self.build(dtype=policy)[0], self.without_masks()[1]
         width = vectors[self.keys].shape[-1]
-        tolerance = 1e-5 if policy == "float32" else 0.1  # four steps of bfloat16 from 4 on
+        tolerance = 1e-5 if policy == "float32" else 0.15  # four steps of bfloat16 from 4 on
         maker = keras.layers.Embedding(6, width, mask_zero=True, dtype=policy) if embedded else keras.layers.Masking()
         given = IS_TOKEN * np.array([[3, 1, 2, 5, 4]], "int32")
         if embedded:

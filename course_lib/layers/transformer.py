@@ -390,6 +390,9 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
             A dict with `sequence_output` (B, T, D). On request, also `hidden_states`, a tuple of x and each block's
             output, and `attention` and `cross_attention`, tuples of each block's weights (B, N, T, T) and (B, N, T, S).
             With a cache, also `cache`, the updated one.
+
+        Raises:
+            ValueError: if blocks are to be rematerialized in training, and have dropout.
         """
         if self.rematerialize and training and any(b.dropout.rate or b.attention.dropout.rate for b in self.blocks):
             raise ValueError("Expected no dropout with rematerialize: it would be drawn anew in the backward pass.")

@@ -154,6 +154,9 @@ def build(recipe, tokenizer, counts=None):
 
     Returns:
         A `BertPretrainer`, or a `GPT2CausalLM`.
+
+    Raises:
+        ValueError: if the recipe accumulates gradients within the scope of a `tf.distribute.MirroredStrategy`.
     """
     objective = OBJECTIVES[recipe.objective](recipe)
     keras.utils.set_random_seed(recipe.seed)
