@@ -103,14 +103,8 @@ def distribute(kind, devices=None, model_devices=None):
         )
     found = _jax_devices() if is_jax else _tensorflow_devices()
     if devices is not None and not 1 <= devices <= len(found):
-        raise ValueError(
-            f"Expected from 1 to {len(found)} devices, since there are {found}; got {devices}."
-            + (
-                f" To try it on a CPU, set XLA_FLAGS=--xla_force_host_platform_device_count={devices}."
-                if is_jax
-                else ""
-            )
-        )
+        hint = f" To try it on a CPU, set XLA_FLAGS=--xla_force_host_platform_device_count={devices}." if is_jax else ""
+        raise ValueError(f"Expected from 1 to {len(found)} devices, since there are {found}; got {devices}.{hint}")
     found = found[:devices]
     if not is_jax:
         import tensorflow as tf
@@ -194,13 +188,11 @@ def in_memory_of_the_host():
 
 def is_first_host():
     """Whether this host writes files and shows progress. Only one host does."""
-    return keras.backend.backend() != "jax" or _process_index() == 0
-
-
-def _process_index():
+    if keras.backend.backend() != "jax":
+        return True
     import jax
 
-    return jax.process_index()
+    return jax.process_index() == 0
 
 
 def connect(hosts=None, host=None, coordinator=None, timeout=100):

@@ -162,24 +162,36 @@ def build(recipe, tokenizer, counts=None):
     keras.utils.set_random_seed(recipe.seed)
     model = _start_of(recipe, objective.model_class) if recipe.start else objective.new_model(tokenizer, counts)
     schedule = WarmupLinearDecay(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
-    if recipe.accumulation > 1 and _is_mirrored():
+    if micro_batches(recipe) and _is_mirrored():
         raise ValueError("Expected accumulation = 1 on several devices with TensorFlow. Set KERAS_BACKEND=jax.")
-    accumulates = {"gradient_accumulation_steps": recipe.accumulation} if recipe.accumulation > 1 else {}
+    parts = micro_batches(recipe)
     optimizer = OPTIMIZERS[recipe.optimizer](
-        schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip, **accumulates
+        schedule,
+        weight_decay=recipe.weight_decay,
+        global_clipnorm=recipe.clip,
+        gradient_accumulation_steps=parts,
     )
     for layer in model._flatten_layers():
         if isinstance(layer, TransformerStack):
             layer.rematerialize = recipe.rematerialize
-    defaults, reduction = model.default_compile(), {"reduction": "sum"} if accumulates else {}
+    defaults, reduction = model.default_compile(), "sum" if parts else "mean_with_sample_weight"
     model.compile(
         optimizer,
-        loss=keras.tree.map_structure(lambda _: CrossEntropy(**reduction), defaults["loss"]),
+        loss=keras.tree.map_structure(lambda _: CrossEntropy(reduction=reduction), defaults["loss"]),
         weighted_metrics=defaults["weighted_metrics"],
         jit_compile=recipe.jit_compile and not _is_mirrored(),
     )
     model.optimizer.build(model.trainable_variables)  # with mixed_float16, `compile` has wrapped it
     return model
+
+
+def micro_batches(recipe):
+    """Returns into how many micro-batches a batch is cut, or None if it stays whole.
+
+    Args:
+        recipe: a `Recipe`.
+    """
+    return recipe.accumulation if recipe.accumulation > 1 else None
 
 
 def _is_mirrored():
@@ -315,7 +327,7 @@ def _train(recipe, documents, folder, tokenizer, train, held_out, tensorboard):
     callbacks = [_Log(folder, recipe, digest, rows), _Progress(recipe, done)] if done < recipe.steps else []
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
-    parts = recipe.accumulation if recipe.accumulation > 1 else None
+    parts = micro_batches(recipe)
     validation = Batches(
         batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps, parts=parts
     )
