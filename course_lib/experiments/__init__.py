@@ -44,6 +44,7 @@ EXPERIMENTS = {
     "truncation": "course_lib.experiments.truncation",
     "random-init-control": "course_lib.experiments.random_init_control",
     "lora-budget": "course_lib.experiments.lora_budget",
+    "distillation": "course_lib.experiments.distillation",
     "pretraining-ablation": "course_lib.experiments.pretraining_ablation",
     "pretraining-variants": "course_lib.experiments.pretraining_variants",
     "decoder-variants": "course_lib.experiments.decoder_variants",
