@@ -220,8 +220,7 @@ class Distillation:
         model = TextClassifier(backbone, ["negative", "positive"], max_length=self.max_length)
         model.build()
         load_lora(model, assets.fetch("sentiment-lora"))
-        merge_lora(model)
-        return model
+        return merge_lora(model)
 
     @functools.cached_property
     def validation(self):

@@ -195,7 +195,7 @@ def drop_layers(backbone, kept):
     if not kept or sorted({*kept}) != kept or not 0 <= kept[0] <= kept[-1] < len(blocks):
         raise ValueError(f"Expected indices from 0 to {len(blocks) - 1}, each once and in order; got {kept}.")
     if has_adapters(backbone):
-        raise ValueError("Expected a backbone without low-rank adapters; merge them first by saving and loading it.")
+        raise ValueError("Expected a backbone without low-rank adapters; merge them first, with merge_lora.")
     if getattr(backbone.config, "scale_attention_by_layer", False):
         raise ValueError("Expected scale_attention_by_layer=False: a block that moves up would get another scale.")
     backbone.build()
