@@ -34,13 +34,14 @@ class Distillation:
     are the train split of Rotten Tomatoes. The others are sentences of IMDb reviews, one per review, which have no
     labels of their own: a student that needs labels gets that of the whole review.
 
-    Each method has its own learning rate, chosen with the first seed. Rate and epoch are chosen by the loss on the
-    validation split, which has labels. The control is the teacher without some of its blocks, not trained further.
+    Labels and logits have a learning rate each, chosen with the first seed on the few texts; vectors have that of the
+    logits. Rate and epoch are chosen by the loss on the validation split, which has labels. The control is the teacher
+    without some of its blocks, not trained further.
 
     Args:
         name: name of the record.
         data: the assets that it reads.
-        methods: pairs of what a student learns from, one of `TARGETS`, and the number of sentences of IMDb.
+        sentences: number of sentences of IMDb.
         epochs: maximum number of epochs, without and with sentences of IMDb. With `VECTORS`, the backbone first learns
             the vectors for as many epochs.
         learning_rates: peak learning rates to choose from.
@@ -55,9 +56,9 @@ class Distillation:
 
     name: str = "distillation"
     data: tuple = ("movie-reviews", "all-MiniLM-L6-v2", "bert-mini", "sentiment-lora")
-    methods: tuple = tuple(itertools.product(TARGETS, (0, 20_000)))
-    epochs: tuple = (6, 3)
-    learning_rates: tuple = (3e-4, 1e-3)
+    sentences: int = 10_000
+    epochs: tuple = (3, 2)
+    learning_rates: tuple = (3e-4, 1e-3, 3e-3)
     seeds: tuple = (0, 1, 2)
     temperature: float = 2.0
     words: tuple = (5, 40)
@@ -77,21 +78,23 @@ class Distillation:
         def once(key, make, *arguments, **keywords):
             return experiments.cached(self.name, key, functools.partial(make, *arguments, **keywords))
 
-        def student(targets, sentences, seed, rate):
-            key = f"{targets}, {sentences} sentences, seed {seed}, learning rate {rate}"
-            return once(key, self.trained, targets, sentences, seed, rate)
-
         results = [once(TEACHER, lambda: self.scored(self.teacher, method=TEACHER))]
         results += [once(f"{CONTROL}: {kept} stay", self.control, kept) for kept in self.kept]
-        students = []
-        for targets, sentences in self.methods:
-            tried = [student(targets, sentences, self.seeds[0], rate) for rate in self.learning_rates]
-            rate = min(tried, key=lambda result: result["chosen_loss"])["rate"]
-            students += [*tried, *(student(targets, sentences, seed, rate) for seed in self.seeds[1:])]
-        best = min(students, key=lambda result: result["chosen_loss"])
-        setting = [best[name] for name in ("method", "sentences", "seed", "rate")]
-        folder = assets.data_folder() / "weights" / PRESET
-        return [*results, *students, once(PRESET, self.trained, *setting, folder=folder)]
+        students, rates = {}, {}
+
+        def student(*setting):
+            key = "{}, {} sentences, seed {}, learning rate {}".format(*setting)
+            students[setting] = once(key, self.trained, *setting)
+            return students[setting]["chosen_loss"]
+
+        for targets in (LABELS, LOGITS):
+            rates[targets] = min(self.learning_rates, key=lambda rate: student(targets, 0, self.seeds[0], rate))
+        rates[VECTORS] = rates[LOGITS]
+        for sentences, targets, seed in itertools.product((0, self.sentences), TARGETS, self.seeds):
+            student(targets, sentences, seed, rates[targets])
+        best = min(students, key=lambda setting: students[setting]["chosen_loss"])
+        shipped = once(PRESET, self.trained, *best, folder=assets.data_folder() / "weights" / PRESET)
+        return [*results, *students.values(), shipped]
 
     def replay(self):
         """Computes a few numbers of the experiment: an epoch of each method on 24 texts.
@@ -164,7 +167,7 @@ class Distillation:
         model.build()
         train, epochs = self.split(sentences), self.epochs[bool(sentences)]
         validation = self.validation.texts, self.validation.labels
-        common = {"batch_size": self.batch_size, "seed": seed, "verbose": 0}
+        common = {"batch_size": self.batch_size, "seed": seed, "jit_compile": True, "verbose": 0}
         if targets == LABELS:
             return model, fine_tune(model, (train.texts, train.labels), validation, rate, epochs, **common)
         logits, vectors = (array[: len(train)] for array in self.taught)
@@ -238,7 +241,7 @@ class Distillation:
             parts = re.split(r"(?<=[.!?])\s+(?=[A-Z])", review)
             if parts := [part for part in parts if self.words[0] <= len(part.split()) <= self.words[1]]:
                 found.setdefault(by_hash(parts)[0], label)
-        chosen = list(found)[: max(sentences for _, sentences in self.methods)]
+        chosen = list(found)[: self.sentences]
         return reviews.Split(train.texts + chosen, np.append(train.labels, [found[text] for text in chosen]))
 
     @functools.cached_property

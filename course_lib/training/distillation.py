@@ -139,7 +139,7 @@ class _Projected(keras.Model):
         return self.projection(vectors)
 
 
-def imitate(student, texts, vectors, learning_rate, epochs, batch_size=32, seed=0, verbose=0):
+def imitate(student, texts, vectors, learning_rate, epochs, batch_size=32, seed=0, jit_compile="auto", verbose=0):
     """Trains a classifier's backbone, so that a dense layer can map its vector of a text to the teacher's.
 
     This is the hidden-state loss of TinyBERT (Jiao et al., 2020, https://arxiv.org/abs/1909.10351, equation 8), on one
@@ -153,6 +153,7 @@ def imitate(student, texts, vectors, learning_rate, epochs, batch_size=32, seed=
         epochs: number of epochs.
         batch_size: B.
         seed: seed for shuffling, and of the dense layer's first weights.
+        jit_compile: as `course_lib.training.finetuning.fine_tune` takes it.
         verbose: as `keras.Model.fit` takes it.
 
     Returns:
@@ -171,7 +172,7 @@ def imitate(student, texts, vectors, learning_rate, epochs, batch_size=32, seed=
     steps = epochs * train.num_batches
     model = _Projected(student, vectors.shape[1])
     optimizer = AdamW(WarmupLinearDecay(learning_rate, steps // 10, steps), global_clipnorm=1.0)
-    model.compile(optimizer, loss="mse", jit_compile=False)
+    model.compile(optimizer, loss="mse", jit_compile=jit_compile)
     history = model.fit(train, epochs=epochs, shuffle=False, verbose=verbose)
     return [float(loss) for loss in history.history["loss"]]
 

@@ -32,6 +32,7 @@ def fine_tune(
     score=None,
     class_weight=None,
     loss=None,
+    jit_compile="auto",
     verbose="auto",
 ):
     """Trains a classifier, and restores the weights of its best epoch: the one with the lowest validation loss.
@@ -56,6 +57,8 @@ def fine_tune(
             score.
         class_weight: as the classifier's `fit` takes it, for raw texts.
         loss: a `keras.losses.Loss`. Defaults to the cross-entropy of the classes, or of each label by itself.
+        jit_compile: as `keras.Model.compile` takes it. With "auto", TensorFlow does not use XLA on a CPU. With True it
+            does: it takes some seconds for each length of a batch, and then half the time per step.
         verbose: as `keras.Model.fit` takes it. With "auto", a bar is shown in terminals and notebooks.
 
     Returns:
@@ -79,7 +82,7 @@ def fine_tune(
     optimizer = AdamW(learning_rate, weight_decay=weight_decay, global_clipnorm=1.0, lr_multipliers=multipliers)
     if loss is None:
         loss = model.default_compile()["loss"] if model.multi_label else CrossEntropy()
-    model.compile(optimizer, loss=loss, jit_compile=False)
+    model.compile(optimizer, loss=loss, jit_compile=jit_compile)
 
     monitor, mode, callbacks = ("score", "max", [_Score(score)]) if score else ("val_loss", "min", [])
     patience = epochs if patience is None else patience
