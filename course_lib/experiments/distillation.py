@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import re
+import shutil
 import time
 
 import keras
@@ -41,7 +42,7 @@ class Distillation:
     Args:
         name: name of the record.
         data: the assets that it reads.
-        sentences: number of sentences of IMDb.
+        methods: pairs of the number of sentences of IMDb and what a student learns from, one of `TARGETS`.
         epochs: maximum number of epochs, without and with sentences of IMDb. With `VECTORS`, the backbone first learns
             the vectors for as many epochs.
         learning_rates: peak learning rates to choose from.
@@ -56,9 +57,9 @@ class Distillation:
 
     name: str = "distillation"
     data: tuple = ("movie-reviews", "all-MiniLM-L6-v2", "bert-mini", "sentiment-lora")
-    sentences: int = 10_000
-    epochs: tuple = (3, 2)
-    learning_rates: tuple = (3e-4, 1e-3, 3e-3)
+    methods: tuple = ((0, LABELS), (0, LOGITS), (20_000, LABELS), (20_000, LOGITS), (20_000, VECTORS))
+    epochs: tuple = (3, 1)
+    learning_rates: tuple = (3e-4, 1e-3)
     seeds: tuple = (0, 1, 2)
     temperature: float = 2.0
     words: tuple = (5, 40)
@@ -72,7 +73,7 @@ class Distillation:
 
         Returns:
             A list of dicts from `scored`: of the teacher, of the controls, and of the students, as `trained` returns
-            them. The last one is the student that is shipped.
+            them. The student with the lowest loss on the validation split is shipped.
         """
 
         def once(key, make, *arguments, **keywords):
@@ -90,11 +91,11 @@ class Distillation:
         for targets in (LABELS, LOGITS):
             rates[targets] = min(self.learning_rates, key=lambda rate: student(targets, 0, self.seeds[0], rate))
         rates[VECTORS] = rates[LOGITS]
-        for sentences, targets, seed in itertools.product((0, self.sentences), TARGETS, self.seeds):
+        for (sentences, targets), seed in itertools.product(self.methods, self.seeds):
             student(targets, sentences, seed, rates[targets])
-        best = min(students, key=lambda setting: students[setting]["chosen_loss"])
-        shipped = once(PRESET, self.trained, *best, folder=assets.data_folder() / "weights" / PRESET)
-        return [*results, *students.values(), shipped]
+        shipped = min(students, key=lambda setting: students[setting]["chosen_loss"])
+        shutil.copytree(self.folder(*shipped), assets.data_folder() / "weights" / PRESET, dirs_exist_ok=True)
+        return [*results, *students.values()]
 
     def replay(self):
         """Computes a few numbers of the experiment: an epoch of each method on 24 texts.
@@ -113,15 +114,14 @@ class Distillation:
             found[targets] = {"losses": losses, "logits": replays.projections(logits)}
         return found
 
-    def trained(self, targets, sentences, seed, rate, folder=None):
-        """Trains and evaluates a student.
+    def trained(self, targets, sentences, seed, rate):
+        """Trains and evaluates a student, and keeps its weights in float16 in the cache.
 
         Args:
             targets: one of `TARGETS`.
             sentences: number of sentences of IMDb, besides the train split.
             seed: seed of weights, dropout and order.
             rate: the peak learning rate.
-            folder: where the student is saved in float16, if anywhere.
 
         Returns:
             A dict from `scored`, with `method`, `sentences`, `seed`, `rate`, `losses` (of the validation split, after
@@ -132,8 +132,7 @@ class Distillation:
         start = time.perf_counter(), time.process_time()
         model, losses = self.student(targets, sentences, seed, rate)
         seconds = time.perf_counter() - start[0], time.process_time() - start[1]
-        if folder:
-            model.save_to_preset(folder, "float16")
+        model.save_to_preset(self.folder(targets, sentences, seed, rate), "float16")
         return self.scored(
             model,
             method=targets,
@@ -145,6 +144,17 @@ class Distillation:
             seconds=round(seconds[0], 1),
             processor_seconds=round(seconds[1], 1),
         )
+
+    def folder(self, *setting):
+        """Names the folder of a student's weights.
+
+        Args:
+            *setting: the arguments of `trained`.
+
+        Returns:
+            A path in the cache.
+        """
+        return assets.cache_folder() / "experiments" / self.name / "-".join(map(str, setting))
 
     def student(self, targets, sentences, seed, rate):
         """Trains a student.
@@ -241,7 +251,7 @@ class Distillation:
             parts = re.split(r"(?<=[.!?])\s+(?=[A-Z])", review)
             if parts := [part for part in parts if self.words[0] <= len(part.split()) <= self.words[1]]:
                 found.setdefault(by_hash(parts)[0], label)
-        chosen = list(found)[: self.sentences]
+        chosen = list(found)[: max(sentences for sentences, _ in self.methods)]
         return reviews.Split(train.texts + chosen, np.append(train.labels, [found[text] for text in chosen]))
 
     @functools.cached_property
