@@ -5,7 +5,6 @@ Run it on a quiet machine. llama.cpp takes part if it is there: `pip install lla
 """
 
 import contextlib
-import gc
 import importlib.util
 import itertools
 import json
@@ -55,9 +54,7 @@ def load(model_class, preset, dtype="float32", quantize=None):
     """Our model in one of `PRECISIONS`."""
     model = model_class.from_preset(preset, dtype=dtype)
     if quantize:
-        gc.freeze()  # Keras collects garbage after each layer, and there is much to look at
         model.quantize(config=quantize)
-        gc.unfreeze()
     return model
 
 

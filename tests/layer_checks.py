@@ -1,6 +1,5 @@
 """What every layer and every model of the course must do, as a class to inherit: one test for each promise."""
 
-import gc
 import inspect
 import typing
 
@@ -8,6 +7,8 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+
+from course_lib.layers.quantization import cheap_garbage_collection
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(3, 5, 8)).astype("float32")  # (B, T, D)
@@ -112,9 +113,8 @@ class LayerChecks:
     def test_quantised_to_int8_saved_and_loaded_again(self, tmp_path):
         layer, model = self.build()
         expected = model(self.inputs)
-        gc.freeze()  # Keras collects garbage once for each layer, and there is much to look at
-        model.quantize("int8")
-        gc.unfreeze()
+        with cheap_garbage_collection():
+            model.quantize("int8")
         for part in dense_layers(layer):
             assert keras.backend.standardize_dtype(part._kernel.dtype) == "int8"
         for low, high in pairs(model(self.inputs), expected):

@@ -1,6 +1,26 @@
 """Saves and loads layers and models in which some layers are quantized."""
 
+import contextlib
+import gc
+
 import keras
+
+
+@contextlib.contextmanager
+def cheap_garbage_collection():
+    """Makes a context in which collecting garbage ignores what exists already.
+
+    Keras collects garbage after each layer that it quantizes. With the 210 dense layers of SmolLM2 that takes twenty
+    times as long as the rounding.
+    """
+    if gc.get_freeze_count():  # somebody else has frozen objects, and unfreezing them is not ours to do
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class KeepsQuantization:
@@ -28,10 +48,11 @@ class KeepsQuantization:
         config = dict(config)
         quantized = config.pop("quantized", {})
         super().build_from_config(config)
-        for path, layer in self._layers_by_path():
-            if path in quantized and layer.quantization_mode is None:
-                mode, settings = quantized[path]
-                layer.quantize(mode, config=keras.saving.deserialize_keras_object(settings))
+        with cheap_garbage_collection():
+            for path, layer in self._layers_by_path():
+                if path in quantized and layer.quantization_mode is None:
+                    mode, settings = quantized[path]
+                    layer.quantize(mode, config=keras.saving.deserialize_keras_object(settings))
 
     def _layers_by_path(self):
         """Yields the path of each layer inside, relative to this one, and the layer."""

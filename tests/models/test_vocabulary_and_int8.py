@@ -1,5 +1,7 @@
 """Language models whose vocabulary is larger than their tokenizer's, or whose weights are int8 or int4."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -58,3 +60,15 @@ def test_a_quantized_model_is_saved_loaded_and_says_the_same(name, mode, toleran
     assert {str(layer.quantization_mode) for layer in loaded._flatten_layers()} == {"None", mode}
     np.testing.assert_allclose(loaded(inputs), expected, atol=1e-6)
     assert name == "Seq2SeqLM" or len(loaded.generate(TEXTS, 4)) == len(TEXTS)
+
+
+@pytest.mark.one_backend
+def test_while_a_model_is_quantized_old_objects_are_not_collected(monkeypatch):
+    model, frozen = made("GPT2CausalLM"), []
+    collect = gc.collect
+    monkeypatch.setattr(gc, "collect", lambda *generation: frozen.append(gc.get_freeze_count()) or collect(*generation))
+    model.quantize("int8")
+    assert frozen and min(frozen) > 0 and gc.get_freeze_count() == 0
+    with pytest.raises(ValueError, match="mode"):
+        made("GPT2CausalLM").quantize("int3")
+    assert gc.get_freeze_count() == 0
