@@ -31,9 +31,9 @@ PRESET = "sentiment-mini"  # the asset that the best student becomes
 class Distillation:
     """Trains a small classifier on labels, on a teacher's logits, and on its vectors; on few texts and on more.
 
-    The teacher is MiniLM with the adapters of `lora-budget`. A student starts from bert-mini's weights. The few texts
-    are the train split of Rotten Tomatoes. The others are sentences of IMDb reviews, one per review, which have no
-    labels of their own: a student that needs labels gets that of the whole review.
+    The teacher is MiniLM with the adapters of `lora-budget`. A student starts from bert-mini's weights, its pooler's
+    included. The few texts are the train split of Rotten Tomatoes. The others are sentences of IMDb reviews, one per
+    review, which have no labels of their own: a student that needs labels gets that of the whole review.
 
     Labels and logits have a learning rate each, chosen with the first seed on the few texts; vectors have that of the
     logits. Rate and epoch are chosen by the loss on the validation split, which has labels. The control is the teacher
@@ -173,7 +173,7 @@ class Distillation:
         backbone = Bert(dataclasses.replace(start.config, dropout=self.dropout), start.tokenizer)
         backbone.build()
         backbone.set_weights(start.get_weights())
-        model = TextClassifier(backbone, self.teacher.classes, dropout=self.dropout, max_length=self.max_length)
+        model = TextClassifier(backbone, self.teacher.classes, "pooled", self.dropout, self.max_length)
         model.build()
         train, epochs = self.split(sentences), self.epochs[bool(sentences)]
         validation = self.validation.texts, self.validation.labels
