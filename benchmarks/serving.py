@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from measure import compiled, has_bfloat16, header, interleaved, matrix_rate, write
 
-from course_lib import Bert, TextClassifier, assets, experiments
+from course_lib import Bert, TextClassifier, experiments
 from course_lib.data import reviews
 from course_lib.models import cost
 
@@ -34,9 +34,19 @@ PRECISIONS = {
 }
 
 
-def in_keras(folder, dtype="float32", quantize=None, jit_compile=False):
+def teacher_of(folder, dtype="float32"):
+    """The teacher, from the folder of its encoder; no preset describes a head on the mean of the vectors."""
+    model = TextClassifier(
+        Bert.from_preset(folder, dtype=dtype), DISTILLATION.teacher.classes, max_length=64, dtype=dtype
+    )
+    model.build()
+    model.classifier.set_weights(DISTILLATION.teacher.classifier.get_weights())
+    return model
+
+
+def in_keras(make, dtype="float32", quantize=None, jit_compile=False):
     """Our classifier: a function from inputs to logits, and the bytes of its weights."""
-    model = TextClassifier.from_preset(folder, dtype=dtype)
+    model = make(dtype=dtype)
     if quantize:
         model.quantize(config=quantize)
     model.compile(jit_compile=jit_compile)
@@ -101,11 +111,11 @@ def in_openvino(path, precision):
     return lambda inputs: model({name: inputs[name] for name in names})[0], path.stat().st_size
 
 
-def exported(folder, path):
-    """Writes the classifier as an ONNX file, and one with int8 weights beside it; returns both paths."""
+def exported(model, path):
+    """Writes a classifier as an ONNX file, and one with int8 weights beside it; returns both paths."""
     from onnxruntime.quantization import quantize_dynamic
 
-    TextClassifier.from_preset(folder).export(path, format="onnx", verbose=False)
+    model.export(path, format="onnx", verbose=False)
     small = path.with_name(f"{path.stem}-int8.onnx")
     quantize_dynamic(path, small)
     return path, small
@@ -113,20 +123,21 @@ def exported(folder, path):
 
 def candidates(folder):
     """All ways to run the two classifiers: functions without arguments that make one, as the functions above do."""
-    teacher, student = folder / "teacher", str(assets.fetch("sentiment-mini"))
-    DISTILLATION.teacher.save_to_preset(teacher)
-    Bert.from_preset(teacher).save_to_preset(folder / "encoder")
+    encoder = str(folder / "encoder")
+    DISTILLATION.teacher.backbone.save_to_preset(encoder)
+    teacher = functools.partial(teacher_of, encoder)
+    student = functools.partial(TextClassifier.from_preset, "sentiment-mini")
     head = DISTILLATION.teacher.classifier.get_weights()
     made = {f"Keras, {name}": functools.partial(in_keras, teacher, **how) for name, how in PRECISIONS.items()}
-    made["KerasHub, float32"] = functools.partial(in_keras_hub, str(folder / "encoder"), head)
+    made["KerasHub, float32"] = functools.partial(in_keras_hub, encoder, head)
     for name, how in {
         "float32": {},
         "float32, compiled": {"compile": True},
         "bfloat16": {"dtype": "bfloat16"},
         "bfloat16, compiled": {"dtype": "bfloat16", "compile": True},
     }.items():
-        made[f"PyTorch, {name}"] = functools.partial(in_pytorch, folder / "encoder", head, **how)
-    files = exported(teacher, folder / "teacher.onnx"), exported(student, folder / "student.onnx")
+        made[f"PyTorch, {name}"] = functools.partial(in_pytorch, encoder, head, **how)
+    files = [exported(each(), folder / f"{name}.onnx") for name, each in (("teacher", teacher), ("student", student))]
     made["ONNX Runtime, float32"] = functools.partial(in_onnx_runtime, files[0][0])
     made["ONNX Runtime, int8"] = functools.partial(in_onnx_runtime, files[0][1])
     made["OpenVINO, float32"] = functools.partial(in_openvino, files[0][0], "f32")
@@ -170,10 +181,10 @@ def serve(results):
                 "agreement": float(np.mean(logits.argmax(axis=1) == expected[who].argmax(axis=1))),
                 "right": "".join("01"[is_right] for is_right in (logits.argmax(axis=1) == test.labels).astype(int)),
             }
-            calls[f"{name}|one by one"] = functools.partial(each, function, given["single"])
-            calls[f"{name}|batches of 32"] = functools.partial(each, function, batches)
+            calls[f"{name}|one by one"] = functools.partial(run_all, function, given["single"])
+            calls[f"{name}|batches of 32"] = functools.partial(run_all, function, batches)
             if name == "Keras, float32":
-                calls[f"{name}|64 tokens each"] = functools.partial(each, function, given["whole"])
+                calls[f"{name}|64 tokens each"] = functools.partial(run_all, function, given["whole"])
             print(name, {key: rows[name][key] for key in ("megabytes", "accuracy", "agreement")}, flush=True)
         seconds = interleaved(calls, ROUNDS)
     for name, row in rows.items():
@@ -185,7 +196,7 @@ def serve(results):
     results["serve"] = rows
 
 
-def each(function, inputs):
+def run_all(function, inputs):
     """Runs a candidate on each of its inputs."""
     for one in inputs:
         function(one)

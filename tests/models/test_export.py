@@ -1,7 +1,10 @@
 """Models for use without Keras: ids of any batch size and length, and the same numbers."""
 
+import ast
 import importlib.util
 import os
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -115,6 +118,27 @@ def test_onnx_takes_ids_of_any_size(name, tmp_path):
         inputs = inputs_of(model, *shape)
         given = {each.name: inputs[each.name] for each in session.get_inputs()}
         same_outputs(session.run(None, given), compiled(model)(inputs))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, reason="`make parity` installs tf2onnx")
+@pytest.mark.parity
+def test_the_page_on_serving(tmp_path, monkeypatch):
+    page = pathlib.Path(__file__).parents[2] / "docs" / "serving.md"
+    export, smaller, serve = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    variables = {}
+    exec(export, variables)
+    exec(smaller, variables)
+    classifier = variables["classifier"]
+    says = "\nimport sys; assert not {'keras', 'tensorflow', 'course_lib'} & {*sys.modules}"
+    for file, tolerance in (("model.onnx", 1e-4), ("model-int8.onnx", 0.1)):
+        code = serve.replace("model.onnx", file) + says
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        (texts,) = re.findall(r"print\(classify\((.*?)\)\)", serve)
+        found = ast.literal_eval(run.stdout)
+        for prediction, (label, probability) in zip(classifier.predict(ast.literal_eval(texts)), found, strict=True):
+            assert abs(prediction.probabilities[label] - probability) < tolerance
 
 
 @pytest.mark.one_backend
