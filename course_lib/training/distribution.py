@@ -133,6 +133,29 @@ def _tensorflow_devices():
     return [device.name for device in devices]
 
 
+def own_slice(batch_size):
+    """Finds the rows of a batch that this host has to provide.
+
+    Args:
+        batch_size: B.
+
+    Returns:
+        A slice; without several hosts, of all rows.
+
+    Raises:
+        ValueError: if the devices do not divide B.
+    """
+    current = keras.distribution.distribution()
+    if current is None:
+        return slice(None)
+    replicas = current.num_model_replicas
+    if batch_size % replicas:
+        raise ValueError(f"Expected a batch that {replicas} devices can share evenly; got {batch_size} rows.")
+    hosts = min(current.num_processes, replicas)  # several hosts may share a copy of the model, and then its rows
+    start = current.data_shard_id * batch_size // hosts
+    return slice(start, start + batch_size // hosts)
+
+
 def own_rows(batch):
     """Takes the rows of a batch that this host has to provide.
 
@@ -145,15 +168,10 @@ def own_rows(batch):
     Raises:
         ValueError: if the devices do not divide B.
     """
-    current = keras.distribution.distribution()
-    if current is None:
+    rows = own_slice(len(keras.tree.flatten(batch)[0]))
+    if rows == slice(None):
         return batch
-    rows, replicas = len(keras.tree.flatten(batch)[0]), current.num_model_replicas
-    if rows % replicas:
-        raise ValueError(f"Expected a batch that {replicas} devices can share evenly; got {rows} rows.")
-    hosts = min(current.num_processes, replicas)  # several hosts may share a copy of the model, and then its rows
-    start, rows = current.data_shard_id * rows // hosts, rows // hosts
-    return keras.tree.map_structure(lambda array: array[start : start + rows], batch)
+    return keras.tree.map_structure(lambda array: array[rows], batch)
 
 
 def gather(variables):

@@ -21,7 +21,7 @@ import time
 import keras
 import numpy as np
 
-from course_lib.data import corpus
+from course_lib.data import corpus, token_shards
 from course_lib.layers.transformer import TransformerStack
 from course_lib.progress import progress_bar
 from course_lib.training import resumable
@@ -33,6 +33,7 @@ from course_lib.training.distribution import (
     in_memory_of_the_host,
     is_first_host,
     own_rows,
+    own_slice,
     watch,
 )
 from course_lib.training.losses import CrossEntropy
@@ -53,14 +54,16 @@ class Batches(keras.utils.PyDataset):
         batch_of: a function from a step to inputs, labels and, optionally, weights.
         first: the first step.
         steps: number of steps. Without it, there is no end.
+        batch_size: B, if `batch_of` also takes a slice, and returns these rows of the batch. A host then asks for its
+            own rows, except with `parts`. By default, a host draws the whole batch and keeps its own rows.
         parts: number of parts that each batch is cut into. The weights of a whole batch then add up to this number. So
             the mean over the parts of a loss that adds up is the loss of the batch. By default, nothing is changed.
     """
 
-    def __init__(self, batch_of, first=0, steps=None, parts=None):
+    def __init__(self, batch_of, first=0, steps=None, batch_size=None, parts=None):
         super().__init__()
         self.batch_of = functools.lru_cache(maxsize=1)(batch_of) if parts else batch_of
-        self.first, self.steps, self.parts = first, steps, parts
+        self.first, self.steps, self.batch_size, self.parts = first, steps, batch_size, parts
 
     @property
     def num_batches(self):
@@ -68,6 +71,8 @@ class Batches(keras.utils.PyDataset):
         return self.steps and self.steps * (self.parts or 1)
 
     def __getitem__(self, index):
+        if self.batch_size and not self.parts:
+            return self.batch_of(self.first + index, own_slice(self.batch_size))
         if not self.parts:
             return own_rows(self.batch_of(self.first + index))
         step, part = divmod(index, self.parts)
@@ -84,13 +89,13 @@ def digest_of(recipe, documents):
 
     Args:
         recipe: a `Recipe`.
-        documents: a `course_lib.data.corpus.Documents`.
+        documents: a `course_lib.data.corpus.Documents`, or `course_lib.data.token_shards.TokenShards`.
 
     Returns:
         64 hexadecimal digits.
     """
     fields = dataclasses.asdict(recipe)
-    for name in ("accumulation", "rematerialize"):  # left out by default, so that older runs resume
+    for name in ("accumulation", "rematerialize", "next_sentence"):  # left out by default, so that older runs resume
         if fields[name] == getattr(Recipe, name):
             del fields[name]
     return hashlib.sha256((json.dumps(fields) + documents.sha256).encode()).hexdigest()
@@ -99,18 +104,24 @@ def digest_of(recipe, documents):
 def prepare(documents, recipe, folder):
     """Makes the tokenizer of a run, or reads it if the run has been started before, and encodes the documents.
 
+    Shards have a tokenizer and are encoded already.
+
     Args:
-        documents: a `course_lib.data.corpus.Documents`.
+        documents: a `course_lib.data.corpus.Documents`, or `course_lib.data.token_shards.TokenShards`.
         recipe: a `Recipe`.
         folder: path of the run's folder.
 
     Returns:
-        The tokenizer; and the training and the held-out documents, as `encode` of the objective returns them.
+        The tokenizer; and the training and the held-out documents, as `encode` of the objective returns them, or each
+        a `ShardedStream`.
 
     Raises:
-        ValueError: if `encode` cannot use the documents, or `vocabulary_size` is smaller than the alphabet.
+        ValueError: if `encode` cannot use the documents, or `vocabulary_size` is smaller than the alphabet; or if
+            shards do not fit the recipe.
     """
     objective = OBJECTIVES[recipe.objective](recipe)
+    if isinstance(documents, token_shards.TokenShards):
+        return _of_shards(documents, recipe, objective)
     made_for = folder / "tokenizer.sha256"  # the last file that is written, and what it was made for
     digest = digest_of(recipe, documents)
     while not is_first_host() and not (made_for.is_file() and made_for.read_text() == digest):
@@ -128,17 +139,36 @@ def prepare(documents, recipe, folder):
     return tokenizer, *(objective.encode(part, tokenizer) for part in (documents.train, documents.held_out))
 
 
+def _of_shards(shards, recipe, objective):
+    """Returns what `prepare` does."""
+    streams = [token_shards.ShardedStream(shards, part, objective.row_length) for part in token_shards.PARTS]
+    tokenizer = shards.tokenizer(objective.tokenizer_class)
+    if recipe.start:
+        started = objective.tokenizer_class.from_preset(resolve_start(recipe.start))
+        if token_shards.fingerprint(started) != token_shards.fingerprint(tokenizer):
+            raise ValueError(
+                f"Expected shards with the tokenizer of {recipe.start}; those in {shards.folder} have another. "
+                f"Write shards with this recipe."
+            )
+    elif tokenizer.vocabulary_size > recipe.vocabulary_size:
+        raise ValueError(
+            f"Expected shards with a vocabulary of at most {recipe.vocabulary_size} tokens, as in the recipe; those in "
+            f"{shards.folder} have {tokenizer.vocabulary_size}. Set vocabulary_size, or write shards with this recipe."
+        )
+    return tokenizer, *streams
+
+
 def batch_maker(data, tokenizer, recipe, seed):
     """Makes the function that draws the batches of a run.
 
     Args:
-        data: what `encode` of the objective returned.
+        data: what `prepare` returned, of one part.
         tokenizer: of the run.
         recipe: a `Recipe`.
         seed: an integer of 0 or more.
 
     Returns:
-        A function from a step to its batch, as `fit` takes it.
+        A function from a step to its batch, as `fit` takes it. If it gets a slice as well, it returns these rows.
     """
     return OBJECTIVES[recipe.objective](recipe).batch_maker(data, tokenizer, seed)
 
@@ -156,7 +186,8 @@ def build(recipe, tokenizer, counts=None):
         A `BertPretrainer`, or a `GPT2CausalLM`.
 
     Raises:
-        ValueError: if the recipe accumulates gradients within the scope of a `tf.distribute.MirroredStrategy`.
+        ValueError: if the recipe accumulates gradients within the scope of a `tf.distribute.MirroredStrategy`, or asks
+            for next-sentence prediction and starts from a model without a head for it.
     """
     objective = OBJECTIVES[recipe.objective](recipe)
     keras.utils.set_random_seed(recipe.seed)
@@ -207,11 +238,17 @@ def _start_of(recipe, model_class):
     """Loads the model that a run starts from, with the recipe's dropout and dtype."""
     trained = model_class.from_preset(resolve_start(recipe.start))
     rates = [field.name for field in dataclasses.fields(trained.config) if field.name.endswith("dropout")]
-    config = dataclasses.replace(trained.config, **dict.fromkeys(rates, recipe.dropout))
+    changes, left_out = dict.fromkeys(rates, recipe.dropout), []
+    if recipe.objective == "masked" and recipe.next_sentence and not trained.next_sentence:
+        raise ValueError(f"Expected next_sentence = false, since {recipe.start} has no head for it.")
+    if recipe.objective == "masked" and not recipe.next_sentence and trained.next_sentence:
+        changes["pooler"], left_out = False, trained.backbone.pooler.weights + trained.next_sentence.weights
+    config = dataclasses.replace(trained.config, **changes)
     backbone = model_class.backbone_class(config, trained.tokenizer, dtype=recipe.dtype)
     model = model_class(backbone, dtype=recipe.dtype)
     model.build()
-    model.set_weights(trained.get_weights())
+    left_out = {id(weight) for weight in left_out}
+    model.set_weights([np.asarray(weight) for weight in trained.weights if id(weight) not in left_out])
     return model
 
 
@@ -283,7 +320,7 @@ def pretrain(recipe, documents, folder, tensorboard=False, distribution=None):
 
     Args:
         recipe: a `Recipe`.
-        documents: a `course_lib.data.corpus.Documents`.
+        documents: a `course_lib.data.corpus.Documents`, or `course_lib.data.token_shards.TokenShards`.
         folder: path of the run's folder. It is made if need be, and gets the vocabulary, `checkpoint.safetensors`,
             `log.csv`, and at the end `preset/`, the model in float16.
         tensorboard: whether to log for TensorBoard too, into `tensorboard/`.
@@ -327,15 +364,16 @@ def _train(recipe, documents, folder, tokenizer, train, held_out, tensorboard):
     callbacks = [_Log(folder, recipe, digest, rows), _Progress(recipe, done)] if done < recipe.steps else []
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
-    parts = micro_batches(recipe)
+    cut = {"batch_size": recipe.batch_size, "parts": micro_batches(recipe)}
     validation = Batches(
-        batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps, parts=parts
+        batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps, **cut
     )
+    validation[0]  # if a shard is missing, this says so now and not at the first evaluation
     while done < recipe.steps:  # once, or twice if the last checkpoint comes after fewer steps than the others
         steps = min(recipe.steps_per_checkpoint, recipe.steps - done)
         first, more = done // recipe.steps_per_checkpoint, (recipe.steps - done) // steps
         model.fit(
-            Batches(batch_maker(train, tokenizer, recipe, recipe.seed), first=done, parts=parts),
+            Batches(batch_maker(train, tokenizer, recipe, recipe.seed), first=done, **cut),
             steps_per_epoch=steps * recipe.accumulation,
             initial_epoch=first,
             epochs=first + more,
@@ -352,6 +390,12 @@ def _hosts(text):
     return text if text == "auto" else int(text)
 
 
+def _read(path):
+    """Reads a corpus, or the index of its shards."""
+    is_sharded = any(pathlib.Path(path).glob("*.bin")) or (pathlib.Path(path) / "index.json").is_file()
+    return token_shards.TokenShards(path) if is_sharded else corpus.read(path)
+
+
 def main(arguments=None):
     """Runs the recipe that the command line names.
 
@@ -363,7 +407,7 @@ def main(arguments=None):
     parser.add_argument(
         "--corpus",
         help="a text file in UTF-8 with an empty line between documents, a folder of such files (*.txt), or a pattern "
-        "such as 'texts/*.md'; default: IMDb's reviews",
+        "such as 'texts/*.md'; or a folder of shards; default: IMDb's reviews",
     )
     parser.add_argument("--folder", help="where the run is kept; default: in the cache of data")
     parser.add_argument("--tensorboard", action="store_true", help="log for TensorBoard too")
@@ -399,7 +443,7 @@ def main(arguments=None):
 
     name = arguments.recipe
     recipe = RECIPES[name] if name in RECIPES else attempt(Recipe.read, name)
-    documents = attempt(corpus.read, arguments.corpus) if arguments.corpus else attempt(corpus.imdb)
+    documents = attempt(_read, arguments.corpus) if arguments.corpus else attempt(corpus.imdb)
 
     def run(name, recipe, folder):
         if name in RECIPES and recipe.start in RECIPES:  # if it has been run on the same corpus, this takes no time
