@@ -258,7 +258,7 @@ class _Rows:
 
     def __init__(self, shards, length):
         self._shards, self._length = shards, length
-        self._ends = np.cumsum([max(0, shard.tokens - 1) // length for shard in shards])
+        self._ends = np.cumsum([(shard.tokens - 1) // length for shard in shards])
         for shard in shards:
             shard.open()
 

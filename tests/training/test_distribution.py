@@ -17,7 +17,8 @@ import pytest
 from safetensors.numpy import load_file
 from text_samples import UNEVEN_CORPUS
 
-from course_lib.training.distribution import SPLIT, connect, distribute, own_rows
+from course_lib.training.distribution import SPLIT, distribute, own_rows
+from course_lib.training.hosts import connect
 from course_lib.training.recipes import Recipe
 from course_lib.training.shards import write_with_recipe
 
