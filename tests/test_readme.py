@@ -8,7 +8,7 @@ import shlex
 import keras
 import pytest
 
-from course_lib.training import pretrain
+from course_lib.training.pretrain.__main__ import main
 
 pytestmark = pytest.mark.one_backend
 
@@ -62,7 +62,7 @@ def test_your_own_text_from_a_file_to_an_exported_model(tmp_path, monkeypatch, c
         elif language == "shell":
             python, *module, recipe, corpus, text, folder, run = shlex.split(block)
             assert (python, module) == ("python", ["-m", "course_lib.training.pretrain"])
-            pretrain.main([recipe, corpus, text, folder, run])
+            main([recipe, corpus, text, folder, run])
         else:
             small = block.replace("epochs=10", "epochs=1").replace("max_new_tokens=40", "max_new_tokens=4")
             exec(small.replace('"all-MiniLM-L6-v2"', '"bert-mini"'), variables)

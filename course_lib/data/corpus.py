@@ -4,12 +4,11 @@ import dataclasses
 import functools
 import glob
 import hashlib
+import itertools
 import pathlib
-import re
 
 from course_lib.data import reviews
 from course_lib.data.splits import by_hash
-from course_lib.text.corpora import read_text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,9 +64,7 @@ def read(path, held_out=20):
         ValueError: if a file is not UTF-8, or there are fewer than four documents.
         FileNotFoundError: if there is no such file.
     """
-    files = _files(path)
-    parts = (part.strip() for file in files for part in re.split(r"\n\s*\n", read_text(file)))
-    texts = list(dict.fromkeys(part for part in parts if part))
+    texts = list(dict.fromkeys(stream(path)))
     if len(texts) < 4:
         raise ValueError(
             f"Expected at least four documents with an empty line between them, two to train on and two to hold out; "
@@ -75,6 +72,45 @@ def read(path, held_out=20):
         )
     apart = set(by_hash(texts)[: max(2, len(texts) // held_out)])
     return Documents([text for text in texts if text not in apart], [text for text in texts if text in apart])
+
+
+def stream(path):
+    """Reads documents one after the other, so a corpus of any size takes little memory.
+
+    Args:
+        path: as for `read`.
+
+    Yields:
+        Strings, one for each document, in the order of the files by name.
+
+    Raises:
+        ValueError: if a file is not UTF-8.
+        FileNotFoundError: if there is no such file.
+    """
+    for file in _files(path):
+        lines = []
+        try:
+            with open(file, encoding="utf-8") as content:
+                for line in itertools.chain(content, [""]):
+                    if line.strip():
+                        lines.append(line)
+                    elif lines:
+                        yield "".join(lines).strip()
+                        lines = []
+        except UnicodeDecodeError as error:
+            raise ValueError(f"Expected text in UTF-8; {file} is not, at byte {_first_invalid_byte(file)}.") from error
+
+
+def _first_invalid_byte(path):
+    """Finds the byte at which a file is not UTF-8. What a text stream reports counts from the start of its buffer."""
+    start = 0
+    with open(path, "rb") as content:
+        for line in content:
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return start + error.start
+            start += len(line)
 
 
 def _files(path):

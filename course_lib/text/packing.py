@@ -167,16 +167,17 @@ class TokenStream:
         """
         return np.bincount(np.concatenate(self._documents), minlength=vocabulary_size)
 
-    def draw(self, count, seed, step):
+    def draw(self, count, seed, step, rows=slice(None)):
         """Returns the rows of a step. They depend only on the documents, a seed and the step.
 
         Args:
             count: B, the number of rows.
             seed: an integer of 0 or more.
             step: an integer of 0 or more. Each step continues after the previous one, and from one epoch into the next.
+            rows: a slice of the B rows, if not all of them are needed.
 
         Returns:
-            int32 (B, T + 1).
+            int32 (B, T + 1), or the rows of the slice alone.
         """
-        places = (divmod(row, self.num_rows) for row in range(step * count, (step + 1) * count))
+        places = (divmod(row, self.num_rows) for row in range(step * count, (step + 1) * count)[rows])
         return np.stack([self._epoch(seed, epoch)[row] for epoch, row in places])

@@ -38,24 +38,41 @@ class CausalLanguageModeling:
         Raises:
             ValueError: if the documents together do not fill a row.
         """
-        return TokenStream([tokenizer.encode(text) for text in texts], self.recipe.length, tokenizer.end_token_id)
+        return TokenStream([self.token_ids(text, tokenizer) for text in texts], self.row_length, tokenizer.end_token_id)
+
+    @property
+    def row_length(self):
+        """Number of tokens from the corpus in a row: T."""
+        return self.recipe.length
+
+    def token_ids(self, text, tokenizer):
+        """Turns a document into token ids, without the end token.
+
+        Args:
+            text: a string.
+            tokenizer: a `BytePairTokenizer`.
+
+        Returns:
+            A list of integers.
+        """
+        return tokenizer.encode(text)
 
     def batch_maker(self, data, tokenizer, seed):
         """Makes the function that draws batches.
 
         Args:
-            data: what `encode` returned.
+            data: a `TokenStream`, or a `ShardedStream`.
             tokenizer: not used.
             seed: an integer of 0 or more.
 
         Returns:
             A function from a step to its batch: the inputs, a dict with `token_ids` (B, T); and the labels, integers
-            (B, T), the next token at each position.
+            (B, T), the next token at each position. If it gets a slice as well, it returns these rows of the batch.
         """
 
-        def batch_of(step):
-            rows = data.draw(self.recipe.batch_size, seed, step)  # (B, T + 1)
-            return {"token_ids": rows[:, :-1]}, rows[:, 1:]
+        def batch_of(step, rows=slice(None)):
+            ids = data.draw(self.recipe.batch_size, seed, step, rows)  # (B, T + 1)
+            return {"token_ids": ids[:, :-1]}, ids[:, 1:]
 
         return batch_of
 

@@ -38,6 +38,10 @@ class Recipe:
         clip: highest norm of all gradients together.
         masking_rate: fraction of the tokens to predict, if `objective` is "masked".
         whole_words: whether the pieces of a word are masked together, if `objective` is "masked".
+        next_sentence: whether rows are pairs of text parts, and the model learns to tell whether the second one follows
+            the first (next-sentence prediction), if `objective` is "masked". Otherwise the model has no head for it,
+            and rows are cut from a stream of documents with `[SEP]` between them, as for RoBERTa (Liu et al., 2019,
+            https://arxiv.org/abs/1907.11692, section 4.2), though within sentences, too.
         start: preset whose weights and vocabulary the run starts from: a name, a folder or hf://…; or, in a recipe of
             this module, another one. Without it, the run makes both.
         seed: of weights, batches, masks and dropout.
@@ -74,6 +78,7 @@ class Recipe:
     clip: float = 1.0
     masking_rate: float = 0.15
     whole_words: bool = False
+    next_sentence: bool = True
     start: str | None = None
     seed: int = 0
     dtype: str = "float32"
@@ -167,7 +172,13 @@ class Recipe:
     @property
     def predictions(self):
         """P, the highest number of predictions in a row."""
-        return int(self.masking_rate * (self.length - 3) + 0.5)
+        special = 3 if self.next_sentence else 2
+        return int(self.masking_rate * (self.length - special) + 0.5)
+
+    @property
+    def pooler(self):
+        """Whether a BERT has a pooler, which only its next-sentence head reads."""
+        return self.next_sentence
 
     def config(self, config_class, **fields):
         """Makes the config of a model.

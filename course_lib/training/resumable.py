@@ -7,7 +7,8 @@ import pathlib
 import safetensors
 import safetensors.numpy
 
-from course_lib.training.distribution import gather, is_first_host
+from course_lib.training.distribution import gather
+from course_lib.training.hosts import is_first_host
 
 
 def variables(model):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,10 @@ import pytest
 from safetensors.numpy import load_file
 from text_samples import UNEVEN_CORPUS
 
-from course_lib.training.distribution import SPLIT, connect, distribute, own_rows
+from course_lib.training.distribution import SPLIT, distribute, own_rows
+from course_lib.training.hosts import connect
+from course_lib.training.recipes import Recipe
+from course_lib.training.shards import write_with_recipe
 
 pytestmark = pytest.mark.one_backend
 TESTS = pathlib.Path(__file__).parents[1]
@@ -213,13 +217,14 @@ def free_port():
 
 
 @contextlib.contextmanager
-def started(folder, timeout, hosts=(0, 1)):
+def started(folder, timeout, hosts=(0, 1), corpus="corpus.txt", **variables):
     """Processes of two hosts, which share a folder, with one device each. What is left of them is killed at the end."""
-    module, run = ["-m", "course_lib.training.pretrain", "recipe.toml"], ["--corpus", "corpus.txt", "--folder", "run"]
+    module, run = ["-m", "course_lib.training.pretrain", "recipe.toml"], ["--folder", "run"]
     run += ["--hosts", "2", "--coordinator", f"127.0.0.1:{free_port()}", "--timeout", str(timeout)]
-    options = {"cwd": folder, "env": environment("jax", 1), "text": True, "start_new_session": True}
+    options = {"cwd": folder, "env": environment("jax", 1) | variables, "text": True, "start_new_session": True}
     options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    processes = [subprocess.Popen([sys.executable, *module, *run, "--host", str(host)], **options) for host in hosts]
+    own = [["--corpus", corpus.format(host=host), "--host", str(host)] for host in hosts]
+    processes = [subprocess.Popen([sys.executable, *module, *run, *arguments], **options) for arguments in own]
     try:
         yield processes
     finally:
@@ -228,9 +233,10 @@ def started(folder, timeout, hosts=(0, 1)):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def write_run(folder):
+def write_run(folder, **changes):
     (folder / "corpus.txt").write_text(UNEVEN_CORPUS)
-    (folder / "recipe.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in RECIPE.items()))
+    fields = (RECIPE | changes).items()
+    (folder / "recipe.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in fields))
 
 
 @pytest.mark.slow
@@ -262,6 +268,28 @@ def test_two_hosts_resume_after_one_was_killed_and_end_as_one_host_does(tmp_path
     report = report_of(tmp_path, "jax", [])
     assert report["learned"] > 0.1
     ours, alone = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("run", "run()"))
+    assert ours.keys() == alone.keys()
+    for name, array in alone.items():
+        np.testing.assert_allclose(ours[name], array, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_hosts_with_half_of_the_shards_each_end_as_one_host_does(tmp_path):
+    pytest.importorskip("grain")
+    write_run(tmp_path, next_sentence=False, steps=10, jit_compile=False)
+    write_with_recipe(Recipe.read(tmp_path / "recipe.toml"), tmp_path / "corpus.txt", tmp_path / "shards", 4, 4)
+    for host, others in ((0, "23"), (1, "01")):
+        folder = shutil.copytree(tmp_path / "shards", tmp_path / f"shards{host}")
+        for path in folder.glob(f"*-0000[{others}]-of-*.bin"):
+            path.unlink()
+        assert len(list(folder.glob("*.bin"))) == 4
+    with started(tmp_path, 60, corpus="shards{host}", COURSE_LIB_WATCHED="1") as processes:  # nobody is killed here
+        for process in processes:
+            output, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, output
+    command = "-m course_lib.training.pretrain recipe.toml --corpus shards --folder alone".split()
+    subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment("jax", 1), check=True, timeout=300)
+    ours, alone = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("run", "alone"))
     assert ours.keys() == alone.keys()
     for name, array in alone.items():
         np.testing.assert_allclose(ours[name], array, atol=1e-4, err_msg=name)

@@ -22,7 +22,8 @@ from text_samples import UNEVEN_CORPUS
 from course_lib import Bert, BertConfig, BertPretrainer, assets
 from course_lib.data import corpus
 from course_lib.training import resumable
-from course_lib.training.pretrain import Batches, batch_maker, build, main, prepare, pretrain
+from course_lib.training.pretrain import Batches, batch_maker, build, prepare, pretrain
+from course_lib.training.pretrain.__main__ import main
 from course_lib.training.recipes import RECIPES, Recipe, resolve_start, run_folder
 
 TINY = Recipe(
@@ -265,7 +266,7 @@ def test_a_recipe_of_three_lines_carries_on_a_shipped_model(name, tmp_path, caps
     )
     recipe = Recipe.read(tmp_path / "mine.toml")
     assert (recipe.objective, recipe.warmup_steps) == ("causal" if name == "gpt-mini" else "masked", 0)
-    monkeypatch.setattr("course_lib.training.pretrain.RECIPES", {})  # no recipe of ours is run
+    monkeypatch.setattr("course_lib.training.pretrain.__main__.RECIPES", {})  # no recipe of ours is run
     main([str(tmp_path / "mine.toml"), "--corpus", str(tmp_path / "texts"), "--folder", str(tmp_path / "run")])
     printed = capsys.readouterr().out
     code = [line.strip() for line in printed.splitlines() if line.startswith("  ")]

@@ -1,11 +1,10 @@
-"""Pre-trains a BERT or a GPT-2: `python -m course_lib.training.pretrain bert-mini`, or `gpt-mini`.
+"""Pre-trains a BERT or a GPT-2. `python -m course_lib.training.pretrain` is the command, in `__main__.py`.
 
 A run that was stopped resumes when it is started again, and ends with the same numbers: each batch depends only on the
 recipe's seed and the step, and a checkpoint holds everything that training changes. What differs between the two models
 is in the classes `course_lib.training.mlm.MaskedLanguageModeling` and `course_lib.training.clm.CausalLanguageModeling`.
 """
 
-import argparse
 import contextlib
 import csv
 import dataclasses
@@ -15,34 +14,25 @@ import importlib.util
 import json
 import os
 import pathlib
-import sys
 import time
 
 import keras
 import numpy as np
 
-from course_lib.data import corpus
+from course_lib.data import token_shards
 from course_lib.layers.transformer import TransformerStack
 from course_lib.progress import progress_bar
 from course_lib.training import resumable
 from course_lib.training.clm import CausalLanguageModeling
-from course_lib.training.distribution import (
-    connect,
-    distribute,
-    gather,
-    in_memory_of_the_host,
-    is_first_host,
-    own_rows,
-    watch,
-)
+from course_lib.training.distribution import gather, in_memory_of_the_host, own_rows, own_slice
+from course_lib.training.hosts import is_first_host
 from course_lib.training.losses import CrossEntropy
 from course_lib.training.mlm import MaskedLanguageModeling
 from course_lib.training.optimizers import AdamW, Muon
-from course_lib.training.recipes import RECIPES, Recipe, resolve_start, run_folder
+from course_lib.training.recipes import Recipe, resolve_start
 from course_lib.training.schedules import WarmupLinearDecay
 
 OBJECTIVES = {"masked": MaskedLanguageModeling, "causal": CausalLanguageModeling}
-_WATCHED = "COURSE_LIB_WATCHED"  # set in the process that trains, of the two that --hosts starts
 OPTIMIZERS = {"adamw": AdamW, "muon": Muon}
 
 
@@ -53,14 +43,16 @@ class Batches(keras.utils.PyDataset):
         batch_of: a function from a step to inputs, labels and, optionally, weights.
         first: the first step.
         steps: number of steps. Without it, there is no end.
+        batch_size: B, if `batch_of` also takes a slice, and returns these rows of the batch. A host then asks for its
+            own rows, except with `parts`. By default, a host draws the whole batch and keeps its own rows.
         parts: number of parts that each batch is cut into. The weights of a whole batch then add up to this number. So
             the mean over the parts of a loss that adds up is the loss of the batch. By default, nothing is changed.
     """
 
-    def __init__(self, batch_of, first=0, steps=None, parts=None):
+    def __init__(self, batch_of, first=0, steps=None, batch_size=None, parts=None):
         super().__init__()
         self.batch_of = functools.lru_cache(maxsize=1)(batch_of) if parts else batch_of
-        self.first, self.steps, self.parts = first, steps, parts
+        self.first, self.steps, self.batch_size, self.parts = first, steps, batch_size, parts
 
     @property
     def num_batches(self):
@@ -68,6 +60,8 @@ class Batches(keras.utils.PyDataset):
         return self.steps and self.steps * (self.parts or 1)
 
     def __getitem__(self, index):
+        if self.batch_size and not self.parts:
+            return self.batch_of(self.first + index, own_slice(self.batch_size))
         if not self.parts:
             return own_rows(self.batch_of(self.first + index))
         step, part = divmod(index, self.parts)
@@ -84,13 +78,13 @@ def digest_of(recipe, documents):
 
     Args:
         recipe: a `Recipe`.
-        documents: a `course_lib.data.corpus.Documents`.
+        documents: a `course_lib.data.corpus.Documents`, or `course_lib.data.token_shards.TokenShards`.
 
     Returns:
         64 hexadecimal digits.
     """
     fields = dataclasses.asdict(recipe)
-    for name in ("accumulation", "rematerialize"):  # left out by default, so that older runs resume
+    for name in ("accumulation", "rematerialize", "next_sentence"):  # left out by default, so that older runs resume
         if fields[name] == getattr(Recipe, name):
             del fields[name]
     return hashlib.sha256((json.dumps(fields) + documents.sha256).encode()).hexdigest()
@@ -99,18 +93,24 @@ def digest_of(recipe, documents):
 def prepare(documents, recipe, folder):
     """Makes the tokenizer of a run, or reads it if the run has been started before, and encodes the documents.
 
+    Shards have a tokenizer and are encoded already.
+
     Args:
-        documents: a `course_lib.data.corpus.Documents`.
+        documents: a `course_lib.data.corpus.Documents`, or `course_lib.data.token_shards.TokenShards`.
         recipe: a `Recipe`.
         folder: path of the run's folder.
 
     Returns:
-        The tokenizer; and the training and the held-out documents, as `encode` of the objective returns them.
+        The tokenizer; and the training and the held-out documents, as `encode` of the objective returns them, or each
+        a `ShardedStream`.
 
     Raises:
-        ValueError: if `encode` cannot use the documents, or `vocabulary_size` is smaller than the alphabet.
+        ValueError: if `encode` cannot use the documents, or `vocabulary_size` is smaller than the alphabet; or if
+            shards do not fit the recipe.
     """
     objective = OBJECTIVES[recipe.objective](recipe)
+    if isinstance(documents, token_shards.TokenShards):
+        return _of_shards(documents, recipe, objective)
     made_for = folder / "tokenizer.sha256"  # the last file that is written, and what it was made for
     digest = digest_of(recipe, documents)
     while not is_first_host() and not (made_for.is_file() and made_for.read_text() == digest):
@@ -128,17 +128,36 @@ def prepare(documents, recipe, folder):
     return tokenizer, *(objective.encode(part, tokenizer) for part in (documents.train, documents.held_out))
 
 
+def _of_shards(shards, recipe, objective):
+    """Returns what `prepare` does."""
+    streams = [token_shards.ShardedStream(shards, part, objective.row_length) for part in token_shards.PARTS]
+    tokenizer = shards.tokenizer(objective.tokenizer_class)
+    if recipe.start:
+        started = objective.tokenizer_class.from_preset(resolve_start(recipe.start))
+        if token_shards.fingerprint(started) != token_shards.fingerprint(tokenizer):
+            raise ValueError(
+                f"Expected shards with the tokenizer of {recipe.start}; those in {shards.folder} have another. "
+                f"Write shards with this recipe."
+            )
+    elif tokenizer.vocabulary_size > recipe.vocabulary_size:
+        raise ValueError(
+            f"Expected shards with a vocabulary of at most {recipe.vocabulary_size} tokens, as in the recipe; those in "
+            f"{shards.folder} have {tokenizer.vocabulary_size}. Set vocabulary_size, or write shards with this recipe."
+        )
+    return tokenizer, *streams
+
+
 def batch_maker(data, tokenizer, recipe, seed):
     """Makes the function that draws the batches of a run.
 
     Args:
-        data: what `encode` of the objective returned.
+        data: what `prepare` returned, of one part.
         tokenizer: of the run.
         recipe: a `Recipe`.
         seed: an integer of 0 or more.
 
     Returns:
-        A function from a step to its batch, as `fit` takes it.
+        A function from a step to its batch, as `fit` takes it. If it gets a slice as well, it returns these rows.
     """
     return OBJECTIVES[recipe.objective](recipe).batch_maker(data, tokenizer, seed)
 
@@ -156,7 +175,8 @@ def build(recipe, tokenizer, counts=None):
         A `BertPretrainer`, or a `GPT2CausalLM`.
 
     Raises:
-        ValueError: if the recipe accumulates gradients within the scope of a `tf.distribute.MirroredStrategy`.
+        ValueError: if the recipe accumulates gradients within the scope of a `tf.distribute.MirroredStrategy`, or asks
+            for next-sentence prediction and starts from a model without a head for it.
     """
     objective = OBJECTIVES[recipe.objective](recipe)
     keras.utils.set_random_seed(recipe.seed)
@@ -207,11 +227,17 @@ def _start_of(recipe, model_class):
     """Loads the model that a run starts from, with the recipe's dropout and dtype."""
     trained = model_class.from_preset(resolve_start(recipe.start))
     rates = [field.name for field in dataclasses.fields(trained.config) if field.name.endswith("dropout")]
-    config = dataclasses.replace(trained.config, **dict.fromkeys(rates, recipe.dropout))
+    changes, left_out = dict.fromkeys(rates, recipe.dropout), []
+    if recipe.objective == "masked" and recipe.next_sentence and not trained.next_sentence:
+        raise ValueError(f"Expected next_sentence = false, since {recipe.start} has no head for it.")
+    if recipe.objective == "masked" and not recipe.next_sentence and trained.next_sentence:
+        changes["pooler"], left_out = False, trained.backbone.pooler.weights + trained.next_sentence.weights
+    config = dataclasses.replace(trained.config, **changes)
     backbone = model_class.backbone_class(config, trained.tokenizer, dtype=recipe.dtype)
     model = model_class(backbone, dtype=recipe.dtype)
     model.build()
-    model.set_weights(trained.get_weights())
+    left_out = {id(weight) for weight in left_out}
+    model.set_weights([np.asarray(weight) for weight in trained.weights if id(weight) not in left_out])
     return model
 
 
@@ -283,7 +309,7 @@ def pretrain(recipe, documents, folder, tensorboard=False, distribution=None):
 
     Args:
         recipe: a `Recipe`.
-        documents: a `course_lib.data.corpus.Documents`.
+        documents: a `course_lib.data.corpus.Documents`, or `course_lib.data.token_shards.TokenShards`.
         folder: path of the run's folder. It is made if need be, and gets the vocabulary, `checkpoint.safetensors`,
             `log.csv`, and at the end `preset/`, the model in float16.
         tensorboard: whether to log for TensorBoard too, into `tensorboard/`.
@@ -327,15 +353,16 @@ def _train(recipe, documents, folder, tokenizer, train, held_out, tensorboard):
     callbacks = [_Log(folder, recipe, digest, rows), _Progress(recipe, done)] if done < recipe.steps else []
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
-    parts = micro_batches(recipe)
+    cut = {"batch_size": recipe.batch_size, "parts": micro_batches(recipe)}
     validation = Batches(
-        batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps, parts=parts
+        batch_maker(held_out, tokenizer, recipe, recipe.seed + 1), steps=recipe.evaluation_steps, **cut
     )
+    validation[0]  # if a shard is missing, this says so now and not at the first evaluation
     while done < recipe.steps:  # once, or twice if the last checkpoint comes after fewer steps than the others
         steps = min(recipe.steps_per_checkpoint, recipe.steps - done)
         first, more = done // recipe.steps_per_checkpoint, (recipe.steps - done) // steps
         model.fit(
-            Batches(batch_maker(train, tokenizer, recipe, recipe.seed), first=done, parts=parts),
+            Batches(batch_maker(train, tokenizer, recipe, recipe.seed), first=done, **cut),
             steps_per_epoch=steps * recipe.accumulation,
             initial_epoch=first,
             epochs=first + more,
@@ -346,79 +373,3 @@ def _train(recipe, documents, folder, tokenizer, train, held_out, tensorboard):
         )
         done += more * steps
     return model
-
-
-def _hosts(text):
-    return text if text == "auto" else int(text)
-
-
-def main(arguments=None):
-    """Runs the recipe that the command line names.
-
-    Args:
-        arguments: strings. Defaults to those of the command line.
-    """
-    parser = argparse.ArgumentParser(prog="python -m course_lib.training.pretrain", description=__doc__)
-    parser.add_argument("recipe", help=f"one of {', '.join(RECIPES)}, or the path of a TOML file")
-    parser.add_argument(
-        "--corpus",
-        help="a text file in UTF-8 with an empty line between documents, a folder of such files (*.txt), or a pattern "
-        "such as 'texts/*.md'; default: IMDb's reviews",
-    )
-    parser.add_argument("--folder", help="where the run is kept; default: in the cache of data")
-    parser.add_argument("--tensorboard", action="store_true", help="log for TensorBoard too")
-    several = parser.add_argument_group("several devices", "docs/scale.md shows how to use these.")
-    several.add_argument("--distribution", choices=["data", "model"], help="what is split: batches, or weights as well")
-    several.add_argument("--devices", type=int, help="number of devices; default: all")
-    several.add_argument("--model-devices", type=int, help="devices that share a copy of the weights; default: all")
-    several.add_argument("--hosts", type=_hosts, help="number of processes, on JAX; or auto, under SLURM or on TPUs")
-    several.add_argument("--host", type=int, help="number of this process, from 0")
-    several.add_argument("--coordinator", help="address and port of process 0, such as 10.0.0.1:4444")
-    several.add_argument("--timeout", type=int, default=100, help="seconds after which a silent host counts as missing")
-    given, arguments = sys.argv[1:] if arguments is None else arguments, parser.parse_args(arguments)
-    if arguments.hosts and not os.environ.get(_WATCHED):
-        os.environ[_WATCHED] = "1"
-        sys.exit(watch([sys.executable, "-m", "course_lib.training.pretrain", *given]))
-
-    errors = []
-
-    def attempt(function, *args):
-        try:
-            return function(*args)
-        except (ValueError, OSError, ImportError) as error:
-            errors.append(str(error))
-
-    if arguments.hosts:
-        hosts = None if arguments.hosts == "auto" else arguments.hosts
-        attempt(connect, hosts, arguments.host, arguments.coordinator, arguments.timeout)
-    elif arguments.host is not None or arguments.coordinator:
-        errors.append("Expected --hosts beside --host and --coordinator: the number of processes.")
-    wanted = arguments.devices, arguments.model_devices
-    kind = arguments.distribution or ("data" if arguments.hosts or wanted != (None, None) else None)
-    distribution = attempt(distribute, kind, *wanted) if kind and not errors else None
-
-    name = arguments.recipe
-    recipe = RECIPES[name] if name in RECIPES else attempt(Recipe.read, name)
-    documents = attempt(corpus.read, arguments.corpus) if arguments.corpus else attempt(corpus.imdb)
-
-    def run(name, recipe, folder):
-        if name in RECIPES and recipe.start in RECIPES:  # if it has been run on the same corpus, this takes no time
-            run(recipe.start, RECIPES[recipe.start], None)
-        folder = pathlib.Path(folder or run_folder(pathlib.Path(name).stem))
-        if is_first_host():
-            print(f"{name} on {documents}, in {folder}")
-        model = pretrain(recipe, documents, folder, arguments.tensorboard, distribution)
-        if not is_first_host():
-            return
-        preset, class_name = folder / "preset", type(model).__name__
-        print(f"The model is in {preset}. To load it:")
-        print(f"  from course_lib import {class_name}\n  model = {class_name}.from_preset({str(preset)!r})")
-
-    if not errors:
-        attempt(run, name, recipe, arguments.folder)
-    if errors:
-        parser.exit(2, "".join(f"{error}\n" for error in errors))
-
-
-if __name__ == "__main__":
-    main()
