@@ -87,7 +87,7 @@ format: $(VENV)/ready ## mend what Ruff can mend; seconds
 
 lock: $(VENV)/ready ## write requirements.lock from pyproject.toml; seconds. LOCK_OPTIONS=--upgrade for newer versions
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--extra course --extra test --extra jax $(LOCK_OPTIONS) --output-file requirements.lock pyproject.toml
+		--extra course --extra test --extra jax --extra scale $(LOCK_OPTIONS) --output-file requirements.lock pyproject.toml
 
 clean: ## remove .venv and what tools left behind; what was fetched into data/cache/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
