@@ -6,6 +6,7 @@ Shapes: B batch, T length.
 import contextlib
 import dataclasses
 import pathlib
+import warnings
 
 import keras
 import numpy as np
@@ -69,14 +70,15 @@ class Pretrained(KeepsQuantization, keras.Model):
             backbone.tokenizer.save(folder)
 
     def quantize(self, mode=None, config=None, **kwargs):
-        """Rounds the weights, as `keras.Model.quantize` does, but faster.
+        """Rounds the weights of dense layers and embeddings, as `keras.Model.quantize` does, but faster.
 
         Args:
             mode: such as "int8" or "int4".
             config: a `keras.quantizers` config, in place of `mode`.
             **kwargs: other arguments of `keras.Model.quantize`.
         """
-        with cheap_garbage_collection():
+        with cheap_garbage_collection(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Layer .* does not have a `quantize` method")  # norms and the like
             super().quantize(mode, config=config, **kwargs)
 
     def build(self, input_shape=None):
