@@ -54,6 +54,8 @@ def widened(array, width):
 class Examples(keras.utils.PyDataset):
     """Serves labelled rows to `fit`, in batches of rows of similar length.
 
+    If the number of devices of a `keras.distribution` does not divide a batch, rows of weight 0 are added to it.
+
     Args:
         inputs: dict of arrays with n rows, among them `padding_mask` (n, T). The arrays named in `PER_TOKEN` are cut to
             each batch's longest row, rounded up to a multiple of `STEP`.
@@ -113,8 +115,14 @@ class Examples(keras.utils.PyDataset):
     def _width(self, rows):
         return self.only_width or min(round_up(self.lengths[rows].max()), self.inputs["padding_mask"].shape[1])
 
+    def _filled(self, rows):
+        """Repeats the first row until the devices of a `keras.distribution` can share the batch evenly."""
+        current = keras.distribution.distribution()
+        missing = 0 if current is None else -len(rows) % current.num_model_replicas
+        return np.concatenate([rows, np.repeat(rows[:1], missing)])
+
     def __getitem__(self, index):
-        rows = self.batches[index]
+        rows, count = self._filled(self.batches[index]), len(self.batches[index])
         width = self._width(rows)
         cut = slice(width) if self.per_token else slice(None)
         inputs = {
@@ -123,6 +131,8 @@ class Examples(keras.utils.PyDataset):
         labels, weights = keras.tree.map_structure(
             lambda array: array[rows][:, cut] if self.per_token else array[rows], (self.labels, self.weights)
         )
+        for array in keras.tree.flatten(weights):
+            array[count:] = 0  # of the repeated row
         batch = inputs, labels, weights
         return self.transform(batch, self.epoch * self.num_batches + index) if self.transform else batch
 
@@ -134,13 +144,14 @@ class Examples(keras.utils.PyDataset):
         """Puts a model's outputs back into the order of the original rows.
 
         Args:
-            found: array with n rows, in the order of this epoch's batches.
+            found: array with the rows of this epoch's batches, one batch after the other.
 
         Returns:
-            An array of the same shape.
+            An array with n rows.
         """
-        ordered = np.empty_like(found)
-        ordered[np.concatenate(self.batches)] = found
+        is_own = [np.arange(len(self._filled(rows))) < len(rows) for rows in self.batches]
+        ordered = np.empty((len(self.lengths), *found.shape[1:]), found.dtype)
+        ordered[np.concatenate(self.batches)] = found[np.concatenate(is_own)]
         return ordered
 
 

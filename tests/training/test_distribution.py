@@ -202,6 +202,30 @@ def test_what_does_not_fit_is_named(tmp_path):
         assert message.startswith("Expected") and all(fact in message for fact in named), message
 
 
+UNEVEN = """
+import json
+import keras, numpy as np
+import tiny_models
+from course_lib.training.distribution import distribute
+
+texts, found = ["a b", "c", "d d d", "a", "b c d", "d", "a a"], []
+for devices in (1, 4):
+    keras.utils.set_random_seed(0)
+    with distribute("data", devices).scope():
+        model = tiny_models.text_classifier()
+        model.dropout.rate = 0
+        model.fit(texts, ["good", "bad", "neither", "good", "bad", "bad", "good"], batch_size=5, verbose=0)
+        scores = [[p.probabilities[name] for name in model.classes] for p in model.predict(texts, verbose=0)]
+    found.append([np.array(scores), *map(np.asarray, model.get_weights())])
+print(json.dumps(max(float(np.abs(a - b).max()) for a, b in zip(*found, strict=True))))
+"""
+
+
+def test_devices_may_share_batches_that_their_number_does_not_divide(tmp_path):
+    """Batches of five rows and of two, for one device and for four; then seven texts to predict."""
+    assert json.loads(printed(UNEVEN, tmp_path, devices=4)) < 1e-5
+
+
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="these are errors of another backend")
 def test_what_needs_jax_says_so():
     for call in (lambda: distribute("model"), lambda: connect(2, 0, "127.0.0.1:4444")):
