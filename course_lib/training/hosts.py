@@ -1,5 +1,6 @@
 """Connects the processes of several hosts, so that JAX sees the devices of all, and says which of them are missing."""
 
+import collections
 import contextlib
 import re
 import signal
@@ -32,7 +33,8 @@ def connect(hosts=None, host=None, coordinator=None, timeout=100):
         timeout: seconds to wait for a host, at the start and when it falls silent.
 
     Raises:
-        ValueError: if Keras does not run on JAX, or the arguments do not fit together.
+        ValueError: if Keras does not run on JAX, the arguments do not fit together, or hosts have different numbers of
+            devices.
         TimeoutError: if some processes do not come. It names them.
     """
     if keras.backend.backend() != "jax":
@@ -53,6 +55,13 @@ def connect(hosts=None, host=None, coordinator=None, timeout=100):
     if hosts is not None:  # otherwise JAX would still ask a scheduler, and take one GPU of each host
         options["cluster_detection_method"] = "deactivate"
     jax.distributed.initialize(coordinator, hosts, host, **options)
+    _check_even(jax.devices())
+
+
+def _check_even(devices):
+    counts = collections.Counter(device.process_index for device in devices)
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"Expected the same number of devices on every host; got {dict(sorted(counts.items()))}.")
 
 
 def _call_the_roll(hosts, host, coordinator, deadline):

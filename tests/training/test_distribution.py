@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
@@ -17,8 +18,8 @@ import pytest
 from safetensors.numpy import load_file
 from text_samples import UNEVEN_CORPUS
 
+from course_lib.training import hosts
 from course_lib.training.distribution import SPLIT, distribute, own_rows
-from course_lib.training.hosts import connect
 from course_lib.training.recipes import Recipe
 from course_lib.training.shards import write_with_recipe
 
@@ -228,11 +229,18 @@ def test_devices_may_share_batches_that_their_number_does_not_divide(tmp_path):
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="these are errors of another backend")
 def test_what_needs_jax_says_so():
-    for call in (lambda: distribute("model"), lambda: connect(2, 0, "127.0.0.1:4444")):
+    for call in (lambda: distribute("model"), lambda: hosts.connect(2, 0, "127.0.0.1:4444")):
         with pytest.raises(ValueError, match="Expected Keras on JAX.*KERAS_BACKEND=jax"):
             call()
     batch = {"token_ids": np.ones((3, 4))}
     assert own_rows(batch) is batch
+
+
+def test_hosts_have_the_same_number_of_devices():
+    devices = [types.SimpleNamespace(process_index=host) for host in (0, 0, 1, 1)]
+    hosts._check_even(devices)
+    with pytest.raises(ValueError, match="same number of devices on every host; got {0: 2, 1: 1}"):
+        hosts._check_even(devices[:3])
 
 
 def free_port():
