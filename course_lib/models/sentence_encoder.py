@@ -34,7 +34,7 @@ class InBatchNegatives(keras.losses.Loss):
     """Asks each first text of a batch to pick its second text among all of them (Henderson et al., 2017).
 
     https://arxiv.org/abs/1705.00652, section 4.4: cross-entropy of the right pair, over the scaled cosines of the first
-    vector with every second vector of the batch.
+    vector with every second vector of the batch. With a `tf.distribute` strategy, each device has its own pairs alone.
 
     Args:
         scale: factor of the cosines.
@@ -51,12 +51,13 @@ class InBatchNegatives(keras.losses.Loss):
 
         Args:
             y_true: not read.
-            y_pred: floats (2 B, D), the vectors of B first texts, then those of the B second texts.
+            y_pred: floats (2 B, D), the vectors of a first and a second text in turn.
 
         Returns:
             Floats (B,).
         """
-        first, second = ops.split(unit_length(y_pred), 2, axis=0)
+        vectors = unit_length(y_pred)
+        first, second = vectors[::2], vectors[1::2]  # (B, D)
         scores = self.scale * ops.matmul(first, ops.transpose(second))  # (B, B)
         return ops.sparse_categorical_crossentropy(ops.arange(ops.shape(scores)[0]), scores, from_logits=True)
 
@@ -66,7 +67,7 @@ class InBatchNegatives(keras.losses.Loss):
 
 
 class _PairsOfTexts(keras.utils.PyDataset):
-    """Batches of 2 B rows: B first texts, then the B texts that belong to them."""
+    """Batches of 2 B rows: a first text and the one that belongs to it in turn, so devices can share a batch."""
 
     def __init__(self, first, second, batch_size, seed):
         super().__init__()
@@ -100,7 +101,8 @@ class _PairsOfTexts(keras.utils.PyDataset):
     def __getitem__(self, index):
         rows = self.batches[index]
         width = self._width(rows)
-        batch = {name: np.concatenate([part[name][rows, :width] for part in self.inputs]) for name in self.inputs[0]}
+        pairs = {name: np.stack([part[name][rows, :width] for part in self.inputs], 1) for name in self.inputs[0]}
+        batch = {name: array.reshape(-1, width) for name, array in pairs.items()}
         return batch, np.zeros(2 * len(rows), "float32")
 
 
@@ -195,7 +197,7 @@ class SentenceEncoder(Task):
             seed: seed for shuffling; each epoch is shuffled differently. Without one, the order is that of x.
 
         Returns:
-            A `keras.utils.PyDataset` of inputs with 2 B rows, the first texts before the second ones.
+            A `keras.utils.PyDataset` of inputs with 2 B rows, a first and a second text in turn.
 
         Raises:
             ValueError: if x holds anything but pairs of strings, fewer than two of them, or a text with more
