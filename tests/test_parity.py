@@ -1,8 +1,12 @@
-"""Live beside `transformers` and KerasHub: `make parity`. The measured figures are printed at the end."""
+"""Live beside `transformers`, KerasHub and Google's code: `make parity`. The measured figures are printed at the end."""
 
 import collections
 import dataclasses
+import importlib.util
 import json
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -250,6 +254,37 @@ def test_a_task_exported_whole_serves_as_a_plain_encoder_there(transformers, tmp
     loaded = transformers.AutoModel.from_pretrained(tmp_path)
     batch = ours.backbone.tokenizer(TEXTS, PAIRS)
     compare(ours.backbone, loaded, batch, 2, "exported BertModel", figures)
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_segments": 1, "num_layers": 3}, {"activation": "relu"}], ids=str)
+def test_googles_own_code_on_what_we_save(tmp_path, changes, figures):
+    for package in ("bert", "tf_keras", "tf_slim"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    sizes = {"num_layers": 2, "num_heads": 4, "hidden_dim": 16, "intermediate_dim": 24, "max_sequence_length": 32}
+    config = BertConfig(len(WORDS), **sizes | {"activation": "gelu_approximate"} | changes)
+    model = BertPretrainer(Bert(config, WordPieceTokenizer(WORDS)))
+    model.build()
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(float(w.ndim == 1), 0.3, w.shape) for w in model.get_weights()])
+    model.save_to_preset(tmp_path / "ours", layout="google")
+    batch = model.tokenizer(TEXTS, PAIRS)
+    batch["segment_ids"] %= config.num_segments
+    np.savez(tmp_path / "inputs.npz", **batch)
+    script = pathlib.Path(__file__).parent / "golden" / "make_google_bert.py"
+    command = [sys.executable, script, tmp_path / "ours", tmp_path / "inputs.npz", tmp_path / "outputs.npz"]
+    subprocess.run(command, check=True, capture_output=True)
+    expected, tokens = np.load(tmp_path / "outputs.npz"), batch["padding_mask"] == 1
+    encoded, outputs = model.backbone(batch), model(batch)
+    errors = [
+        difference(np.asarray(encoded["sequence_output"])[tokens], expected["sequence_output"][tokens]),
+        difference(encoded["pooled_output"], expected["pooled_output"]),
+    ]
+    for ours, theirs, chosen in (("mlm_logits", "mlm_log_probs", tokens), ("nsp_logits", "nsp_log_probs", ...)):
+        logits = np.asarray(outputs[ours], "float64")[chosen]
+        errors.append(difference(logits - np.logaddexp.reduce(logits, -1, keepdims=True), expected[theirs][chosen]))
+    figures["exported to Google's layout, ours against Google's code"] = max(errors)
+    assert max(errors) < 1e-5
 
 
 # GPT-2

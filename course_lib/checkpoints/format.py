@@ -20,6 +20,8 @@ MODEL_CLASSES = {
     "openai-gpt": "OpenAIGPT",
     "course-seq2seq": "Seq2Seq",
 }
+# a file that only one foreign format has → our class that loads such a folder
+FOREIGN_FILES = {"bert_config.json": "Bert", "hparams.json": "GPT2", "params_shapes.json": "OpenAIGPT"}
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -98,16 +100,25 @@ class Format:
     """Describes how one family of models is stored in files.
 
     A subclass sets `model_type` and overrides `read_fields`, `read_tensors` and `rows`. If it can also write the
-    format, it overrides `config_of`, too.
+    format, it overrides `config_of`, too, and, if the files have other names than Hugging Face's, `write` and
+    `save_tokenizer`.
+
+    Attributes:
+        model_type: name of the model in its configs.
+        layout: name by which `save_to_preset` chooses the format, or None if it is only read.
+        options: names of arguments of `read_fields` that settle what the files leave open.
     """
 
     model_type = None
+    layout = "huggingface"
+    options = ()
 
-    def read_fields(self, folder):
+    def read_fields(self, folder, **options):
         """Reads the config of a folder.
 
         Args:
             folder: path of the folder, a `pathlib.Path`.
+            **options: those that the class names in `options`.
 
         Returns:
             The fields of our config, a dict.
@@ -206,11 +217,31 @@ class Format:
         """
         return name
 
-    def read(self, folder):
+    def write(self, folder, config, tensors):
+        """Writes the config and the tensors, each file in one step, when it is complete.
+
+        Args:
+            folder: path of the folder. It is created if it does not exist.
+            config: from `config_of`.
+            tensors: dict from names to contiguous arrays.
+        """
+        write_checkpoint(folder, config, tensors)
+
+    def save_tokenizer(self, tokenizer, folder):
+        """Writes the files of a tokenizer.
+
+        Args:
+            tokenizer: the tokenizer.
+            folder: path of the folder.
+        """
+        tokenizer.save(folder)
+
+    def read(self, folder, **options):
         """Reads a folder.
 
         Args:
             folder: path of the folder.
+            **options: those that the class names in `options`.
 
         Returns:
             The fields of our config, a dict; and the tensors, a dict from the names in `rows` to arrays.
@@ -220,7 +251,7 @@ class Format:
                 of the config is not supported.
         """
         folder = pathlib.Path(folder)
-        fields = self.read_fields(folder)
+        fields = self.read_fields(folder, **options)
         tensors = self.read_tensors(folder, fields)
         return fields | self.fields_from_tensors(tensors), tensors
 
@@ -244,7 +275,7 @@ class Format:
             found.add(id(variable))
             if array is None:
                 wrong.append(f"{row.name} is missing")
-            elif array.dtype.kind in "biu":
+            elif str(array.dtype) not in FLOATS:
                 wrong.append(f"{row.name} holds {array.dtype}, not floats")
             elif array.shape != row.file_shape(variable):
                 wrong.append(f"{row.name} has shape {array.shape}, not {row.file_shape(variable)}")
@@ -262,7 +293,7 @@ class Format:
             variable.assign(value)
 
     def save(self, model, fields, folder, dtype="float32"):
-        """Writes `config.json` and `model.safetensors`. If the format cannot express the model, nothing is written.
+        """Writes config and weights. If the format cannot express the model, nothing is written.
 
         Args:
             model: a built model.
@@ -288,7 +319,57 @@ class Format:
         if wrong:
             raise ValueError(f"Expected floats; {_listed(wrong)}. Save before you quantize.")
         tensors = {name: np.ascontiguousarray(np.concatenate(arrays, -1), dtype) for name, arrays in parts.items()}
-        write_checkpoint(folder, config, tensors)
+        self.write(pathlib.Path(folder), config, tensors)
+
+
+def check_fields(fields, fixed, kind):
+    """Checks that fields of a config have the only values that a format can express.
+
+    Args:
+        fields: fields of our config.
+        fixed: dict from names of fields to their values.
+        kind: name of the models that the format is for.
+
+    Raises:
+        ValueError: if a field has another value. The message names each.
+    """
+    wrong = [
+        f"{name} must be {value!r}, not {fields[name]!r}" for name, value in fixed.items() if fields[name] != value
+    ]
+    if wrong:
+        raise ValueError(f"Expected a config like that of every {kind}; {'; '.join(wrong)}.")
+
+
+def check_layout(folder, expected):
+    """Checks that a folder is not in the layout of another library.
+
+    Args:
+        folder: path of the folder.
+        expected: name of the config file that the layout has, such as "config.json".
+
+    Raises:
+        ValueError: if the folder has no such file, but one that only another layout has. The message names our class
+            that loads it.
+    """
+    found = [name for name in FOREIGN_FILES if (folder / name).is_file()]
+    if found and not (folder / expected).is_file():
+        raise ValueError(
+            f"Expected a file {folder / expected}; got {found[0]}. Load this folder with {FOREIGN_FILES[found[0]]} or "
+            f"one of its tasks."
+        )
+
+
+def check_no_other_layout(folder):
+    """Checks that a folder may be written in another library's layout than Hugging Face's.
+
+    Args:
+        folder: path of the folder, which need not exist.
+
+    Raises:
+        ValueError: if it has a `config.json`, which is read before the files of any other layout.
+    """
+    if (folder / "config.json").is_file():
+        raise ValueError(f"Expected a folder without a model in Hugging Face's layout; {folder} has a config.json.")
 
 
 def check_model_type(found, expected, path):

@@ -44,6 +44,8 @@ _SPECIAL, _ADDED = 3, 4  # kinds of tokens: control tokens, and tokens that were
 class GGUFFormat(LlamaFormat):
     """Llamas in GGUF files: the tensors of Hugging Face's layout under other names. They are read, and not written."""
 
+    layout = None
+
     def is_in(self, folder):
         """Tells whether a folder has a GGUF file and no `config.json`.
 

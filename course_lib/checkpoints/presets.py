@@ -4,8 +4,10 @@ import pathlib
 import re
 
 from course_lib import assets
+from course_lib.checkpoints.format import FOREIGN_FILES
 
-_MARKS = {"config.json", "tokenizer.json", "vocab.txt", "vocab.json"}  # a preset has one of these, or a GGUF file
+# A preset has one of these, or a GGUF file.
+_MARKS = {"config.json", "tokenizer.json", "vocab.txt", "vocab.json", *FOREIGN_FILES}
 _PATTERNS = ["*.json", "*.safetensors", "*.jinja", "vocab.txt", "merges.txt"]  # what is downloaded of a repository
 _OWNERS = {"bert": "google-bert", "gpt2": "openai-community", "openai-gpt": "openai-community"}
 

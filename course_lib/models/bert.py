@@ -8,6 +8,7 @@ import dataclasses
 import keras
 from keras import ops
 
+from course_lib.checkpoints import google_bert
 from course_lib.checkpoints.huggingface import bert as huggingface
 from course_lib.layers.activations import activation_function
 from course_lib.layers.positions import PositionEmbedding, token_positions
@@ -86,7 +87,9 @@ class Bert(Backbone):
 
     config_class = BertConfig
     tokenizer_class = WordPieceTokenizer
+    tokenizer_options = ("lowercase",)
     checkpoint_format = huggingface.BERT
+    other_formats = (google_bert.BERT,)
     input_names = ("token_ids", "segment_ids", "padding_mask")
 
     def __init__(self, config, tokenizer=None, **kwargs):

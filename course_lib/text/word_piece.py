@@ -9,6 +9,7 @@ import functools
 import itertools
 import unicodedata
 
+from course_lib.checkpoints import google_bert
 from course_lib.checkpoints.huggingface import tokenizers
 from course_lib.checkpoints.presets import resolve_preset
 from course_lib.text.bpe import learn_merges
@@ -298,21 +299,28 @@ class WordPieceTokenizer:
         return cls(vocabulary, lowercase, strip_accents, split_chinese)
 
     @classmethod
-    def from_preset(cls, preset):
-        """Loads a tokenizer in Hugging Face's layout: from `vocab.txt`, from `tokenizer.json`, or from both.
+    def from_preset(cls, preset, lowercase=None):
+        """Loads a tokenizer in Hugging Face's or Google's layout: from `vocab.txt`, `tokenizer.json`, or both.
 
         Args:
             preset: a name in `data/weights/` or `data/registry.toml`, such as "all-MiniLM-L6-v2"; the path of a folder;
                 or "hf://owner/model" for a repository of the Hugging Face hub.
+            lowercase: whether to turn letters into lower case. Defaults to what the files say, or in Google's layout,
+                whose files do not say it, the folder's name.
 
         Returns:
             A `WordPieceTokenizer`.
 
         Raises:
-            ValueError: if there is no such preset, or it describes a different kind of tokenizer.
+            ValueError: if there is no such preset, it describes a different kind of tokenizer, or nothing says whether
+                to turn letters into lower case.
             OSError: if the preset must be downloaded and no source can be reached.
         """
-        return cls(**tokenizers.read_word_piece(resolve_preset(preset)))
+        folder = resolve_preset(preset)
+        if google_bert.BERT.is_in(folder):
+            return cls(**google_bert.read_tokenizer(folder, lowercase))
+        arguments = tokenizers.read_word_piece(folder)
+        return cls(**arguments | ({} if lowercase is None else {"lowercase": lowercase}))
 
     def save(self, folder):
         """Writes `vocab.txt` and `tokenizer_config.json`, in Hugging Face's layout.

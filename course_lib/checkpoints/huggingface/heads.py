@@ -29,7 +29,8 @@ def family(folder, kind):
         ValueError: if the folder does not hold a classifier of this kind.
     """
     path = pathlib.Path(folder) / "config.json"
-    theirs = (read_json(path).get("architectures") or ["unknown"])[0]
+    config = read_json(path) if path.is_file() else {}  # Google's and OpenAI's layouts have none, and no classifiers
+    theirs = (config.get("architectures") or ["unknown"])[0]
     found = theirs.removesuffix(_CLASSES[kind])
     if found == theirs or found not in _FAMILIES[kind]:
         known = [each + _CLASSES[kind] for each in _FAMILIES[kind]]
