@@ -1,4 +1,4 @@
-"""Live beside `transformers`, KerasHub and Google's code: `make parity`. The measured figures are printed at the end."""
+"""Live beside `transformers`, KerasHub and Google's code: `make parity`. Measured figures are printed at the end."""
 
 import collections
 import dataclasses

@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from course_lib.checkpoints.files import write_checkpoint
+from course_lib.checkpoints.files import complete_files, write_checkpoint
 
 # model_type in a config → our class that loads such a folder, named in error messages
 MODEL_CLASSES = {
@@ -107,11 +107,13 @@ class Format:
         model_type: name of the model in its configs.
         layout: name by which `save_to_preset` chooses the format, or None if it is only read.
         options: names of arguments of `read_fields` that settle what the files leave open.
+        dtypes: names of the dtypes that the files can have.
     """
 
     model_type = None
     layout = "huggingface"
     options = ()
+    dtypes = FLOATS
 
     def read_fields(self, folder, **options):
         """Reads the config of a folder.
@@ -302,11 +304,10 @@ class Format:
             dtype: dtype of the tensors in the file, the name of a float type.
 
         Raises:
-            ValueError: if the model is quantised, the format cannot express its config, or the dtype is not a float
-                type.
+            ValueError: if the model is quantised, or the format cannot express its config or the dtype.
         """
-        if str(dtype) not in FLOATS:
-            raise ValueError(f"Expected the dtype of the file to be one of {', '.join(FLOATS)}; got {dtype!r}.")
+        if str(dtype) not in self.dtypes:
+            raise ValueError(f"Expected the dtype of the file to be one of {', '.join(self.dtypes)}; got {dtype!r}.")
         config, parts, wrong = self.config_of(model, fields), {}, []
         for row in self.rows(fields, model):
             variable, name = row.find(model), self.saved_name(row.name, model)
@@ -320,6 +321,55 @@ class Format:
             raise ValueError(f"Expected floats; {_listed(wrong)}. Save before you quantize.")
         tensors = {name: np.ascontiguousarray(np.concatenate(arrays, -1), dtype) for name, arrays in parts.items()}
         self.write(pathlib.Path(folder), config, tensors)
+
+
+class OriginalFormat(Format):
+    """The layout in which a model was first released, before Hugging Face's: it has no `config.json`.
+
+    A subclass overrides `write_files` in place of `write`.
+
+    Attributes:
+        config_file: name of a file by which such a folder is known.
+    """
+
+    config_file = None
+
+    def is_in(self, folder):
+        """Tells whether a folder is in this layout.
+
+        Args:
+            folder: path of the folder.
+
+        Returns:
+            A boolean.
+        """
+        return (folder / self.config_file).is_file() and not (folder / "config.json").is_file()
+
+    def write(self, folder, config, tensors):
+        """Writes the files. They appear when all of them are complete.
+
+        Args:
+            folder: path of the folder. It is created if it does not exist.
+            config: from `config_of`.
+            tensors: dict from names to contiguous arrays.
+
+        Raises:
+            ValueError: if the folder has a `config.json`, which would be read in place of the new files.
+        """
+        if (folder / "config.json").is_file():
+            raise ValueError(f"Expected a folder without a model in Hugging Face's layout; {folder} has a config.json.")
+        with complete_files(folder) as partial:
+            self.write_files(partial, config, tensors)
+
+    def write_files(self, folder, config, tensors):
+        """Writes the files.
+
+        Args:
+            folder: path of a temporary folder.
+            config: from `config_of`.
+            tensors: dict from names to contiguous arrays.
+        """
+        raise NotImplementedError
 
 
 def check_fields(fields, fixed, kind):
@@ -357,19 +407,6 @@ def check_layout(folder, expected):
             f"Expected a file {folder / expected}; got {found[0]}. Load this folder with {FOREIGN_FILES[found[0]]} or "
             f"one of its tasks."
         )
-
-
-def check_no_other_layout(folder):
-    """Checks that a folder may be written in another library's layout than Hugging Face's.
-
-    Args:
-        folder: path of the folder, which need not exist.
-
-    Raises:
-        ValueError: if it has a `config.json`, which is read before the files of any other layout.
-    """
-    if (folder / "config.json").is_file():
-        raise ValueError(f"Expected a folder without a model in Hugging Face's layout; {folder} has a config.json.")
 
 
 def check_model_type(found, expected, path):

@@ -13,12 +13,11 @@ import dataclasses
 import re
 
 from course_lib.checkpoints.config_table import ConfigTable
-from course_lib.checkpoints.files import complete_files, read_json, read_tensorflow, write_json, write_tensorflow
-from course_lib.checkpoints.format import Format, check_fields, check_no_other_layout
+from course_lib.checkpoints.files import read_json, read_tensorflow, write_json, write_tensorflow
+from course_lib.checkpoints.format import OriginalFormat, check_fields
 from course_lib.checkpoints.huggingface import heads, tokenizers
 from course_lib.checkpoints.huggingface.bert import BERT as HUGGING_FACE
 
-CONFIG, CHECKPOINT = "bert_config.json", "bert_model.ckpt"
 GELUS = {"exact": "gelu", "approximate": "gelu_approximate"}  # option → our name
 _NAMES = (  # the tensors of Hugging Face's layout under other names
     (r"\blayer\.(\d+)", r"layer_\1"),
@@ -35,11 +34,12 @@ _CASES = {"uncased": True, "cased": False, "multilingual": True, "chinese": True
 _FIXED = {"layer_norm_epsilon": 1e-12, "pad_token_id": 0, "pooler": True, "tie_embeddings": True}
 
 
-class GoogleBertFormat(Format):
+class GoogleBertFormat(OriginalFormat):
     """BERT's tensors and config, as Google's `modeling.py` and `run_pretraining.py` name them."""
 
     model_type = "bert"
     layout = "google"
+    config_file = "bert_config.json"
     options = ("gelu",)
     config_table = ConfigTable(  # with the defaults of Google's `BertConfig`
         fields={
@@ -59,17 +59,6 @@ class GoogleBertFormat(Format):
         fixed={},
     )
 
-    def is_in(self, folder):
-        """Tells whether a folder has a `bert_config.json` and no `config.json`.
-
-        Args:
-            folder: path of the folder.
-
-        Returns:
-            A boolean.
-        """
-        return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
-
     def read_fields(self, folder, gelu=None):
         """Reads the config of a folder.
 
@@ -84,7 +73,7 @@ class GoogleBertFormat(Format):
         Raises:
             ValueError: if the file is missing or broken, or an entry is not supported.
         """
-        path = folder / CONFIG
+        path = folder / self.config_file
         config = read_json(path)
         gelu = gelu or config.get("gelu", "exact")
         if gelu not in [*GELUS]:
@@ -155,32 +144,23 @@ class GoogleBertFormat(Format):
         Raises:
             ValueError: if Google's code cannot express the config or the head of the model.
         """
-        if heads.is_classifier(model):
-            raise ValueError(
-                "Expected a Bert or a BertPretrainer, since Google's layout has no place for the names of classes; got "
-                f"a {type(model).__name__}. Save it in Hugging Face's layout."
-            )
+        heads.check_no_classifier(model)
         check_fields(fields, _FIXED, "BERT of Google's")
         gelu = next((name for name, ours in GELUS.items() if ours == fields["activation"]), None)
         if gelu is None:
             return self.config_table.write(fields)
         return self.config_table.write(fields | {"activation": "gelu"}) | {"gelu": gelu}
 
-    def write(self, folder, config, tensors):
+    def write_files(self, folder, config, tensors):
         """Writes `bert_config.json` and `bert_model.ckpt.*`.
 
         Args:
-            folder: path of the folder. It is created if it does not exist.
+            folder: path of a temporary folder.
             config: from `config_of`.
-            tensors: dict from names to arrays.
-
-        Raises:
-            ValueError: if the folder has a `config.json`, and so a checkpoint in Hugging Face's layout.
+            tensors: dict from names to contiguous arrays.
         """
-        check_no_other_layout(folder)
-        with complete_files(folder) as partial:
-            write_json(partial / CONFIG, config)
-            write_tensorflow(partial / CHECKPOINT, tensors)
+        write_json(folder / self.config_file, config)
+        write_tensorflow(folder / "bert_model.ckpt", tensors)
 
 
 BERT = GoogleBertFormat()

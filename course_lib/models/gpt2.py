@@ -7,6 +7,7 @@ import dataclasses
 
 import keras
 
+from course_lib.checkpoints import openai
 from course_lib.checkpoints.huggingface import gpt as huggingface
 from course_lib.layers.activations import activation_function
 from course_lib.layers.positions import PositionEmbedding
@@ -100,6 +101,7 @@ class GPT2(Decoder):
     config_class = GPT2Config
     tokenizer_class = BytePairTokenizer
     checkpoint_format = huggingface.GPT2
+    other_formats = (openai.GPT2,)
     norm_first = True
 
     def __init__(self, config, tokenizer=None, **kwargs):

@@ -82,6 +82,22 @@ def is_classifier(model):
     return hasattr(model, "classifier")
 
 
+def check_no_classifier(model):
+    """Checks that a model can be saved in the layout in which BERT or a GPT was first released.
+
+    Args:
+        model: a backbone or a task model.
+
+    Raises:
+        ValueError: if the model is a classifier.
+    """
+    if is_classifier(model):
+        raise ValueError(
+            f"Expected a backbone or a language model, since this layout has no place for the names of classes; got a "
+            f"{type(model).__name__}. Save it in Hugging Face's layout."
+        )
+
+
 def architecture(family, model):
     """Finds the class in `transformers` that computes the same as a classifier.
 

@@ -12,6 +12,7 @@ import pathlib
 
 from course_lib.checkpoints.files import read_json
 
+PAIR_FILES = "vocab.json", "merges.txt"  # in Hugging Face's layout
 _SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
@@ -127,36 +128,38 @@ def read_word_piece(folder):
     }
 
 
-def read_byte_pair(folder):
+def read_byte_pair(folder, names=PAIR_FILES):
     """Reads the vocabulary and the merges of a byte-level BPE tokenizer.
 
     Args:
         folder: path of the folder.
+        names: names of the files with the vocabulary and with the merges.
 
     Returns:
         The arguments of `course_lib.text.BytePairTokenizer`, a dict.
 
     Raises:
-        ValueError: if the folder holds neither `vocab.json` with `merges.txt` nor `tokenizer.json`, its ids have gaps,
-            it describes a tokenizer that our class cannot reproduce, or two of its files contradict each other.
+        ValueError: if the folder holds neither these two files nor `tokenizer.json`, its ids have gaps, it describes a
+            tokenizer that our class cannot reproduce, or two of its files contradict each other.
     """
-    return _read_pairs(pathlib.Path(folder), _BYTE_PAIR_SETTINGS, "GPT-2's byte-level BPE", _BYTE_PAIR)
+    return _read_pairs(pathlib.Path(folder), _BYTE_PAIR_SETTINGS, "GPT-2's byte-level BPE", _BYTE_PAIR, names)
 
 
-def read_openai_gpt(folder):
+def read_openai_gpt(folder, names=PAIR_FILES):
     """Reads the vocabulary and the merges of the first GPT's BPE on characters.
 
     Args:
         folder: path of the folder.
+        names: names of the files with the vocabulary and with the merges.
 
     Returns:
         The arguments of `course_lib.text.openai_gpt.OpenAIGPTTokenizer`, a dict.
 
     Raises:
-        ValueError: if the folder holds neither `vocab.json` with `merges.txt` nor `tokenizer.json`, its ids have gaps,
-            it describes a tokenizer that our class cannot reproduce, or two of its files contradict each other.
+        ValueError: if the folder holds neither these two files nor `tokenizer.json`, its ids have gaps, it describes a
+            tokenizer that our class cannot reproduce, or two of its files contradict each other.
     """
-    return _read_pairs(pathlib.Path(folder), _OPENAI_GPT_SETTINGS, "GPT's BPE on characters", _OPENAI_GPT)
+    return _read_pairs(pathlib.Path(folder), _OPENAI_GPT_SETTINGS, "GPT's BPE on characters", _OPENAI_GPT, names)
 
 
 def read_chat(folder):
@@ -254,12 +257,13 @@ def _with_offsets(splitter):
     return splitter | ({"trim_offsets": True} if splitter["type"] == "ByteLevel" else {})
 
 
-def _read_pairs(folder, expected_settings, kind, expected):
+def _read_pairs(folder, expected_settings, kind, expected, names):
     settings = _settings(folder, expected_settings)
     vocabulary, merges, described = None, None, {}
-    if (folder / "vocab.json").is_file():
-        merges = _read_merges(folder / "merges.txt")
-        vocabulary = _in_order(read_json(folder / "vocab.json"), folder / "vocab.json")
+    vocabulary_path, merges_path = (folder / name for name in names)
+    if vocabulary_path.is_file():
+        merges = _read_merges(merges_path)
+        vocabulary = _in_order(read_json(vocabulary_path), vocabulary_path)
     if (folder / "tokenizer.json").is_file() or vocabulary is None:
         described = read_json(folder / "tokenizer.json")
         ids, its_merges = _pairs_of_json(described, folder / "tokenizer.json", kind, expected)
