@@ -38,6 +38,22 @@ def check_rates(config, *names):
             raise ValueError(f"Expected {name} in [0, 1); got {value!r}.")
 
 
+def check_positive(config, *names):
+    """Checks that fields of a config are positive numbers.
+
+    Args:
+        config: a dataclass.
+        *names: names of the fields.
+
+    Raises:
+        ValueError: if a field is no number, or not above 0.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int | float) or not value > 0:
+            raise ValueError(f"Expected {name} to be a positive number; got {value!r}.")
+
+
 def check_heads(num_heads, hidden_dim):
     """Checks that the width divides evenly among the heads.
 

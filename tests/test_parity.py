@@ -24,6 +24,7 @@ from course_lib import (
     LlamaCausalLM,
     OpenAIGPT,
     OpenAIGPTCausalLM,
+    RobertaTokenizer,
     WordPieceTokenizer,
     assets,
 )
@@ -31,6 +32,7 @@ from course_lib.data import reviews
 from course_lib.generation.samplers import BeamSearch, MinP, Sampler, TopK, TopP
 from course_lib.models.classifiers import TextClassifier, TokenClassifier
 from course_lib.models.sentence_encoder import SentenceEncoder
+from course_lib.text.word_alignment import pack_words
 
 pytestmark = [pytest.mark.parity, pytest.mark.one_backend]
 
@@ -254,6 +256,91 @@ def test_a_task_exported_whole_serves_as_a_plain_encoder_there(transformers, tmp
     loaded = transformers.AutoModel.from_pretrained(tmp_path)
     batch = ours.backbone.tokenizer(TEXTS, PAIRS)
     compare(ours.backbone, loaded, batch, 2, "exported BertModel", figures)
+
+
+# RoBERTa
+
+ROBERTA_TEXTS = ["The dogs sat, on a moon!", "naïve 狗 ☕ <mask>", "a<mask> cat"]
+ROBERTA_CLASSES = {
+    "RobertaModel": Bert,
+    "RobertaForMaskedLM": BertPretrainer,
+    "RobertaForSequenceClassification": TextClassifier,
+    "RobertaForTokenClassification": TokenClassifier,
+}
+
+
+def compare_roberta(ours, theirs, batch, where, figures):
+    with torch_no_grad():
+        names = {"input_ids": "token_ids", "attention_mask": "padding_mask"}
+        expected = theirs.eval()(**{name: to_torch(batch[key]) for name, key in names.items()})
+    tokens = batch["padding_mask"] == 1
+    outputs = ours(batch)
+    if isinstance(ours, Bert):
+        pairs = [(outputs["sequence_output"], expected.last_hidden_state)]
+        assert difference(outputs["pooled_output"], expected.pooler_output) < 1e-5
+    else:
+        pairs = [(outputs["mlm_logits"] if isinstance(outputs, dict) else outputs, expected.logits)]
+    for output, their_output in pairs:
+        chosen = tokens if output.ndim == 3 else ...
+        error = difference(np.asarray(output)[chosen], their_output.numpy()[chosen])
+        figures[where] = max(error, figures.get(where, 0))
+        assert error < 1e-5
+
+
+def torch_no_grad():
+    import torch
+
+    return torch.no_grad()
+
+
+def to_torch(array):
+    import torch
+
+    return torch.from_numpy(array).long()
+
+
+@pytest.mark.parametrize("model_class", ROBERTA_CLASSES)
+@pytest.mark.parametrize(
+    "changes", [{}, {"type_vocab_size": 2, "layer_norm_eps": 1e-2, "num_hidden_layers": 1}], ids=str
+)
+def test_roberta_both_ways(transformers, tmp_path, model_class, changes, figures):
+    import torch
+
+    torch.manual_seed(0)
+    tokenizer = RobertaTokenizer.train(ROBERTA_TEXTS, 280)
+    sizes = {"vocab_size": tokenizer.vocabulary_size, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"hidden_size": 16, "intermediate_size": 24, "max_position_embeddings": 66, "type_vocab_size": 1}
+    labels = {"id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+    theirs = getattr(transformers, model_class)(transformers.RobertaConfig(**sizes | labels | changes))
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.3)
+    theirs.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "theirs")
+    batch, expected = tokenizer(ROBERTA_TEXTS, PAIRS), their_tokenizer(ROBERTA_TEXTS, PAIRS, padding=True)
+    assert batch["token_ids"].tolist() == expected["input_ids"]
+    ours = ROBERTA_CLASSES[model_class].from_preset(tmp_path / "theirs")
+    compare_roberta(ours, theirs, batch, f"imported {model_class}", figures)
+    for weight in ours.trainable_weights:
+        weight.assign(weight * 0.9)
+    ours.save_to_preset(tmp_path / "ours")
+    loaded, report = getattr(transformers, model_class).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(report.values()), report
+    compare_roberta(ours, loaded, batch, f"exported {model_class}", figures)
+
+
+def test_robertas_words_get_the_pieces_that_they_get_there(transformers, tmp_path):
+    tokenizer = RobertaTokenizer.train(ROBERTA_TEXTS, 280)
+    prefixed = RobertaTokenizer(tokenizer.vocabulary, tokenizer.merges, add_prefix_space=True)
+    prefixed.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    sentences = [["The", "dogs", "sat", ","], ["naïve", "cat"]]
+    expected = theirs(sentences, is_split_into_words=True, padding=True)
+    assert pack_words(prefixed, sentences)["token_ids"].tolist() == expected["input_ids"]
+    assert prefixed(ROBERTA_TEXTS)["token_ids"].tolist() == theirs(ROBERTA_TEXTS, padding=True)["input_ids"]
+
+
+# Google's own code
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_segments": 1, "num_layers": 3}, {"activation": "relu"}], ids=str)

@@ -18,7 +18,18 @@ MODEL_CLASSES = {
     "gpt2": "GPT2",
     "llama": "Llama",
     "openai-gpt": "OpenAIGPT",
+    "roberta": "Bert",
     "course-seq2seq": "Seq2Seq",
+}
+# model_type of an encoder that looks like a BERT → its class in transformers, and what it computes differently
+OTHER_MODELS = {
+    "distilbert": ("DistilBertModel", "DistilBERT has no segments, no pooler and another head"),
+    "mpnet": ("MPNetModel", "MPNet adds relative positions to the attention scores"),
+    "deberta": ("DebertaModel", "DeBERTa attends to contents and positions separately"),
+    "deberta-v2": ("DebertaV2Model", "DeBERTa attends to contents and positions separately"),
+    "albert": ("AlbertModel", "ALBERT shares one block among all layers"),
+    "electra": ("ElectraModel", "ELECTRA projects its embeddings to another width"),
+    "xlm-roberta": ("XLMRobertaModel", "XLM-R has a Unigram tokenizer"),
 }
 # a file that only one foreign format has → our class that loads such a folder
 FOREIGN_FILES = {"bert_config.json": "Bert", "hparams.json": "GPT2", "params_shapes.json": "OpenAIGPT"}
@@ -418,10 +429,16 @@ def check_model_type(found, expected, path):
         path: path of the config.
 
     Raises:
-        ValueError: if they differ. The message names our class that loads such a folder, if there is one.
+        ValueError: if they differ. The message names our class that loads such a folder, or a class of `transformers`
+            that serves where ours do not.
     """
     if found != expected:
-        hint = f" Load it with {MODEL_CLASSES[found]} or one of its tasks." if found in [*MODEL_CLASSES] else ""
+        hint = ""
+        if found in [*MODEL_CLASSES]:
+            hint = f" Load it with {MODEL_CLASSES[found]} or one of its tasks."
+        elif found in [*OTHER_MODELS]:
+            library, difference = OTHER_MODELS[found]
+            hint = f" {difference}, so none of our classes computes it; transformers has {library} for it."
         raise ValueError(f"Expected model_type {expected!r} in {path}; got {found!r}.{hint}")
 
 

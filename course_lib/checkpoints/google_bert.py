@@ -184,9 +184,13 @@ def read_tokenizer(folder, lowercase=None):
         The arguments of `course_lib.text.WordPieceTokenizer`, a dict.
 
     Raises:
-        ValueError: if there is no vocabulary, or nothing says whether to lower-case.
+        ValueError: if there is no vocabulary, it has another size than the config says, or nothing says whether to
+            lower-case.
     """
     arguments = tokenizers.read_word_piece(folder)
+    size, found = read_json(folder / BERT.config_file).get("vocab_size"), len(arguments["vocabulary"])
+    if size != found:
+        raise ValueError(f"Expected {size} pieces in {folder / 'vocab.txt'}, as the config says; got {found}.")
     if lowercase is not None or (folder / "tokenizer_config.json").is_file():
         return arguments | ({} if lowercase is None else {"lowercase": lowercase})
     name = folder.resolve().name

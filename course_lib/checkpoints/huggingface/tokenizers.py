@@ -56,6 +56,16 @@ _PRE_TOKENIZERS = {  # as tokenizer.json describes it → a key of `course_lib.t
     json.dumps(_BYTE_LEVEL, sort_keys=True): "gpt-2",
     json.dumps({"type": "Sequence", "pretokenizers": [_DIGITS, _BYTE_LEVEL]}, sort_keys=True): "smollm",
 }
+ROBERTA_TOKENS = {
+    **dict.fromkeys(("bos_token", "cls_token"), "<s>"),
+    **dict.fromkeys(("eos_token", "sep_token"), "</s>"),
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+    "mask_token": "<mask>",
+}
+_ROBERTA = {name: value for name, value in _BYTE_PAIR.items() if name != "add_prefix_space"} | {
+    "post_processor": ["<s>", "A", "</s>"]
+}
 _OPENAI_GPT_SETTINGS = {"unk_token": "<unk>", "bos_token": None, "eos_token": None}
 _OPENAI_GPT = {
     "model": "BPE",
@@ -160,6 +170,27 @@ def read_openai_gpt(folder, names=PAIR_FILES):
             tokenizer that our class cannot reproduce, or two of its files contradict each other.
     """
     return _read_pairs(pathlib.Path(folder), _OPENAI_GPT_SETTINGS, "GPT's BPE on characters", _OPENAI_GPT, names)
+
+
+def read_roberta(folder):
+    """Reads the vocabulary, the merges and the settings of a RoBERTa tokenizer.
+
+    Args:
+        folder: path of the folder.
+
+    Returns:
+        The arguments of `course_lib.text.RobertaTokenizer`, a dict.
+
+    Raises:
+        ValueError: if the folder holds neither `vocab.json` with `merges.txt` nor `tokenizer.json`, its ids have gaps,
+            it describes a tokenizer that our class cannot reproduce, or two of its files contradict each other.
+    """
+    folder = pathlib.Path(folder)
+    arguments = _read_pairs(folder, ROBERTA_TOKENS, "RoBERTa's byte-level BPE", _ROBERTA, PAIR_FILES)
+    settings, path = _settings(folder, {}), folder / "tokenizer.json"
+    described = (read_json(path).get("pre_tokenizer") or {}) if path.is_file() else {}
+    prefix = settings.get("add_prefix_space", described.get("add_prefix_space", False))
+    return arguments | {"add_prefix_space": prefix}
 
 
 def read_chat(folder):
@@ -343,7 +374,7 @@ def _template(tokenizer):
     kind = processor and processor.get("type")
     if kind in (None, "ByteLevel"):
         return ["A"]
-    if kind == "BertProcessing":
+    if kind in ("BertProcessing", "RobertaProcessing") and "cls" in processor:
         return [processor["cls"][0], "A", processor["sep"][0]]
     return [each["id"] for part in processor["single"] for each in part.values()] if "single" in processor else kind
 
