@@ -24,6 +24,8 @@ from course_lib import (
     LlamaCausalLM,
     OpenAIGPT,
     OpenAIGPTCausalLM,
+    Roberta,
+    RobertaConfig,
     RobertaTokenizer,
     WordPieceTokenizer,
     assets,
@@ -756,6 +758,68 @@ def test_a_pipeline_there_says_what_ours_says(transformers, tmp_path):
     found = transformers.pipeline("text-classification", str(tmp_path))(TEXTS)
     for prediction, expected in zip(ours.predict(TEXTS, verbose=0), found, strict=True):
         assert prediction.label == expected["label"] and abs(prediction.probability - expected["score"]) < 1e-5
+
+
+def randomized(model):
+    """With weights so large that its answers differ."""
+    model.build()
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(float(w.ndim == 1), 0.4, w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_the_pipelines_there_for_masks_and_entities_answer_as_ours(transformers, tmp_path, kind):
+    if kind == "bert":
+        tokenizer, config_class, backbone_class = WordPieceTokenizer(WORDS), BertConfig, Bert
+    else:
+        tokenizer = RobertaTokenizer(*pair_pieces(), add_prefix_space=True)
+        config_class, backbone_class = RobertaConfig, Roberta
+    config = config_class(tokenizer.vocabulary_size, 2, 2, 16, 24, 64)
+    lm = randomized(BertPretrainer(backbone_class(config, tokenizer)))
+    lm.save_to_preset(tmp_path / "lm")
+    mask = tokenizer.vocabulary[tokenizer.mask_token_id]
+    found = transformers.pipeline("fill-mask", str(tmp_path / "lm"))(f"the {mask} sat", top_k=5)
+    ours = lm.fill_mask(f"the {mask} sat", top_k=5)
+    assert [each["token"] for each in found] == [tokenizer.vocabulary.index(token) for token, _ in ours]
+    assert np.abs([each["score"] - score for each, (_, score) in zip(found, ours, strict=True)]).max() < 1e-5
+
+    tagger = randomized(TokenClassifier(backbone_class(config, tokenizer), ["O", "B-x", "I-x"]))
+    tagger.save_to_preset(tmp_path / "tagger")
+    words = ["the", "dog", "sat", "on", "a", "cat"]
+    pipe = transformers.pipeline("token-classification", str(tmp_path / "tagger"), aggregation_strategy="first")
+    entities = pipe(" ".join(words))
+    labels = [prediction.label for prediction in tagger.predict([words], verbose=0)[0]]
+    inside = {name for name in labels if name != "O"}
+    assert {entity["entity_group"] for entity in entities} == {name[2:] for name in inside}
+    tagged = " ".join(entity["word"].strip() for entity in entities).split()
+    assert tagged == [word for word, label in zip(words, labels, strict=True) if label != "O"]
+
+
+def pair_pieces():
+    tokenizer = RobertaTokenizer.train([*ROBERTA_TEXTS, "the dog sat on a cat"], 290)
+    return tokenizer.vocabulary, tokenizer.merges
+
+
+def test_a_model_that_its_trainer_trained_loads_here(transformers, tmp_path):
+    import torch
+
+    torch.manual_seed(0)
+    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    theirs = random_model(transformers, "BertForSequenceClassification", labels)
+    tokenizer = transformers.BertTokenizer({word: i for i, word in enumerate(WORDS)})
+    rows = [dict(tokenizer(text, padding="max_length", max_length=12), labels=i % 2) for i, text in enumerate(TEXTS)]
+    arguments = {"output_dir": str(tmp_path / "runs"), "max_steps": 3, "report_to": [], "use_cpu": True}
+    arguments = transformers.TrainingArguments(**arguments, learning_rate=0.01, disable_tqdm=True)
+    before = theirs.classifier.weight.detach().clone()
+    trainer = transformers.Trainer(theirs, arguments, train_dataset=rows, processing_class=tokenizer)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "trained"))
+    assert not torch.equal(before, theirs.classifier.weight)
+    ours = TextClassifier.from_preset(tmp_path / "trained")
+    assert ours.classes == ("bad", "good")
+    batch = ours.tokenizer(TEXTS)
+    assert difference(ours(batch), run(theirs, batch).logits) < 1e-5
 
 
 LLAMA_GRID = [
