@@ -125,7 +125,7 @@ class GPT2Format(OpenAIFormat):
             folder: path of the folder.
 
         Returns:
-            Fields of a `GPT2Config`, a dict.
+            Fields of a `GPT2Config`, a dict. The others have their defaults.
 
         Raises:
             ValueError: if the file is missing or broken, or has an unknown entry, which OpenAI's code refuses, too.
@@ -134,8 +134,7 @@ class GPT2Format(OpenAIFormat):
         config = read_json(path)
         if unknown := sorted(config.keys() - self.config_table.fields.keys()):
             raise ValueError(f"Expected only {[*self.config_table.fields]} in {path}; got {unknown}.")
-        fields = self.config_table.read(config, path)
-        return fields | self.fixed_fields(fields)
+        return self.config_table.read(config, path)
 
     def read_tensors(self, folder, fields):
         """Reads the tensors of a folder.

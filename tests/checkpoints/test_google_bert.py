@@ -146,7 +146,7 @@ def test_an_encoder_alone_both_ways(tmp_path):
     [
         ({"hidden_act": "swish"}, ["hidden_act", "'swish'", "'tanh'"]),
         ({"vocab_size": ...}, ["vocabulary_size", "None"]),
-        ({"vocab_size": 39}, ["bert/embeddings/word_embeddings", "(39, 12)"]),
+        ({"vocab_size": 39}, ["39 pieces", "vocab.txt", "42"]),
         ({"type_vocab_size": ...}, ["token_type_embeddings", "(3, 12)", "(16, 12)"]),
         ({"num_hidden_layers": 2}, ["bert/encoder/layer_2", "is unused"]),
         ({"num_hidden_layers": 4}, ["bert/encoder/layer_3/output/dense/kernel is missing"]),
@@ -204,6 +204,10 @@ def test_files_that_are_missing_or_broken_are_refused(google, refused):
             (path / name).unlink() if kept is None else (path / name).write_bytes(whole[:kept])
             with refused("TensorFlow checkpoint", path):
                 Bert.from_preset(path)
+    path = google()
+    (path / "vocab.txt").write_bytes((CASED / "vocab.txt").read_bytes()[:100])
+    with refused("42 pieces", "vocab.txt"):
+        Bert.from_preset(path)
     path = google()
     content = bytearray((path / data).read_bytes())
     content[40] ^= 1
