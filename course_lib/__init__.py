@@ -16,10 +16,11 @@ from course_lib.models.classifiers import TextClassifier, TokenClassifier
 from course_lib.models.gpt2 import GPT2, GPT2CausalLM, GPT2Config
 from course_lib.models.llama import Llama, LlamaCausalLM, LlamaConfig
 from course_lib.models.openai_gpt import OpenAIGPT, OpenAIGPTCausalLM, OpenAIGPTConfig
+from course_lib.models.roberta import Roberta, RobertaConfig
 from course_lib.models.sentence_encoder import SentenceEncoder
 from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from course_lib.models.seq2seq_lm import Seq2SeqLM
-from course_lib.text import BytePairTokenizer, ChatTokenizer, WordPieceTokenizer
+from course_lib.text import BytePairTokenizer, ChatTokenizer, RobertaTokenizer, WordPieceTokenizer
 
 __version__ = "0.2.0"
 
@@ -42,6 +43,9 @@ __all__ = [
     "OpenAIGPT",
     "OpenAIGPTCausalLM",
     "OpenAIGPTConfig",
+    "Roberta",
+    "RobertaConfig",
+    "RobertaTokenizer",
     "Sampler",
     "SentenceEncoder",
     "Seq2Seq",

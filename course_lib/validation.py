@@ -33,8 +33,25 @@ def check_rates(config, *names):
         ValueError: if a field is not in [0, 1).
     """
     for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"Expected {name} in [0, 1); got {getattr(config, name)}.")
+        value = getattr(config, name)
+        if not isinstance(value, int | float) or not 0 <= value < 1:
+            raise ValueError(f"Expected {name} in [0, 1); got {value!r}.")
+
+
+def check_positive(config, *names):
+    """Checks that fields of a config are positive numbers.
+
+    Args:
+        config: a dataclass.
+        *names: names of the fields.
+
+    Raises:
+        ValueError: if a field is no number, or not above 0.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int | float) or not value > 0:
+            raise ValueError(f"Expected {name} to be a positive number; got {value!r}.")
 
 
 def check_heads(num_heads, hidden_dim):

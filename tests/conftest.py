@@ -12,6 +12,7 @@ settings.register_profile("course", deadline=None, derandomize="CI" in os.enviro
 settings.load_profile("course")
 
 SLOW = (  # by folder or file; `make quick` leaves them out
+    "tests/checkpoints/test_altered.py",
     "tests/experiments/",
     "tests/models/test_export.py",
     "tests/models/test_invariants.py",

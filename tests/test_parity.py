@@ -1,8 +1,12 @@
-"""Live beside `transformers` and KerasHub: `make parity`. The measured figures are printed at the end."""
+"""Live beside `transformers`, KerasHub and Google's code: `make parity`. Measured figures are printed at the end."""
 
 import collections
 import dataclasses
+import importlib.util
 import json
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +24,9 @@ from course_lib import (
     LlamaCausalLM,
     OpenAIGPT,
     OpenAIGPTCausalLM,
+    Roberta,
+    RobertaConfig,
+    RobertaTokenizer,
     WordPieceTokenizer,
     assets,
 )
@@ -27,6 +34,7 @@ from course_lib.data import reviews
 from course_lib.generation.samplers import BeamSearch, MinP, Sampler, TopK, TopP
 from course_lib.models.classifiers import TextClassifier, TokenClassifier
 from course_lib.models.sentence_encoder import SentenceEncoder
+from course_lib.text.word_alignment import pack_words
 
 pytestmark = [pytest.mark.parity, pytest.mark.one_backend]
 
@@ -250,6 +258,122 @@ def test_a_task_exported_whole_serves_as_a_plain_encoder_there(transformers, tmp
     loaded = transformers.AutoModel.from_pretrained(tmp_path)
     batch = ours.backbone.tokenizer(TEXTS, PAIRS)
     compare(ours.backbone, loaded, batch, 2, "exported BertModel", figures)
+
+
+# RoBERTa
+
+ROBERTA_TEXTS = ["The dogs sat, on a moon!", "naïve 狗 ☕ <mask>", "a<mask> cat"]
+ROBERTA_CLASSES = {
+    "RobertaModel": Bert,
+    "RobertaForMaskedLM": BertPretrainer,
+    "RobertaForSequenceClassification": TextClassifier,
+    "RobertaForTokenClassification": TokenClassifier,
+}
+
+
+def compare_roberta(ours, theirs, batch, where, figures):
+    with torch_no_grad():
+        names = {"input_ids": "token_ids", "attention_mask": "padding_mask"}
+        expected = theirs.eval()(**{name: to_torch(batch[key]) for name, key in names.items()})
+    tokens = batch["padding_mask"] == 1
+    outputs = ours(batch)
+    if isinstance(ours, Bert):
+        pairs = [(outputs["sequence_output"], expected.last_hidden_state)]
+        assert difference(outputs["pooled_output"], expected.pooler_output) < 1e-5
+    else:
+        pairs = [(outputs["mlm_logits"] if isinstance(outputs, dict) else outputs, expected.logits)]
+    for output, their_output in pairs:
+        chosen = tokens if output.ndim == 3 else ...
+        error = difference(np.asarray(output)[chosen], their_output.numpy()[chosen])
+        figures[where] = max(error, figures.get(where, 0))
+        assert error < 1e-5
+
+
+def torch_no_grad():
+    import torch
+
+    return torch.no_grad()
+
+
+def to_torch(array):
+    import torch
+
+    return torch.from_numpy(array).long()
+
+
+@pytest.mark.parametrize("model_class", ROBERTA_CLASSES)
+@pytest.mark.parametrize(
+    "changes", [{}, {"type_vocab_size": 2, "layer_norm_eps": 1e-2, "num_hidden_layers": 1}], ids=str
+)
+def test_roberta_both_ways(transformers, tmp_path, model_class, changes, figures):
+    import torch
+
+    torch.manual_seed(0)
+    tokenizer = RobertaTokenizer.train(ROBERTA_TEXTS, 280)
+    sizes = {"vocab_size": tokenizer.vocabulary_size, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"hidden_size": 16, "intermediate_size": 24, "max_position_embeddings": 66, "type_vocab_size": 1}
+    labels = {"id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+    theirs = getattr(transformers, model_class)(transformers.RobertaConfig(**sizes | labels | changes))
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.3)
+    theirs.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "theirs")
+    batch, expected = tokenizer(ROBERTA_TEXTS, PAIRS), their_tokenizer(ROBERTA_TEXTS, PAIRS, padding=True)
+    assert batch["token_ids"].tolist() == expected["input_ids"]
+    ours = ROBERTA_CLASSES[model_class].from_preset(tmp_path / "theirs")
+    compare_roberta(ours, theirs, batch, f"imported {model_class}", figures)
+    for weight in ours.trainable_weights:
+        weight.assign(weight * 0.9)
+    ours.save_to_preset(tmp_path / "ours")
+    loaded, report = getattr(transformers, model_class).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(report.values()), report
+    compare_roberta(ours, loaded, batch, f"exported {model_class}", figures)
+
+
+def test_robertas_words_get_the_pieces_that_they_get_there(transformers, tmp_path):
+    tokenizer = RobertaTokenizer.train(ROBERTA_TEXTS, 280)
+    prefixed = RobertaTokenizer(tokenizer.vocabulary, tokenizer.merges, add_prefix_space=True)
+    prefixed.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    sentences = [["The", "dogs", "sat", ","], ["naïve", "cat"]]
+    expected = theirs(sentences, is_split_into_words=True, padding=True)
+    assert pack_words(prefixed, sentences)["token_ids"].tolist() == expected["input_ids"]
+    assert prefixed(ROBERTA_TEXTS)["token_ids"].tolist() == theirs(ROBERTA_TEXTS, padding=True)["input_ids"]
+
+
+# Google's own code
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_segments": 1, "num_layers": 3}, {"activation": "relu"}], ids=str)
+def test_googles_own_code_on_what_we_save(tmp_path, changes, figures):
+    for package in ("bert", "tf_keras", "tf_slim"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    sizes = {"num_layers": 2, "num_heads": 4, "hidden_dim": 16, "intermediate_dim": 24, "max_sequence_length": 32}
+    config = BertConfig(len(WORDS), **sizes | {"activation": "gelu_approximate"} | changes)
+    model = BertPretrainer(Bert(config, WordPieceTokenizer(WORDS)))
+    model.build()
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(float(w.ndim == 1), 0.3, w.shape) for w in model.get_weights()])
+    model.save_to_preset(tmp_path / "ours", layout="google")
+    batch = model.tokenizer(TEXTS, PAIRS)
+    batch["segment_ids"] %= config.num_segments
+    np.savez(tmp_path / "inputs.npz", **batch)
+    script = pathlib.Path(__file__).parent / "golden" / "make_google_bert.py"
+    command = [sys.executable, script, tmp_path / "ours", tmp_path / "inputs.npz", tmp_path / "outputs.npz"]
+    subprocess.run(command, check=True, capture_output=True)
+    expected, tokens = np.load(tmp_path / "outputs.npz"), batch["padding_mask"] == 1
+    encoded, outputs = model.backbone(batch), model(batch)
+    errors = [
+        difference(np.asarray(encoded["sequence_output"])[tokens], expected["sequence_output"][tokens]),
+        difference(encoded["pooled_output"], expected["pooled_output"]),
+    ]
+    for ours, theirs, chosen in (("mlm_logits", "mlm_log_probs", tokens), ("nsp_logits", "nsp_log_probs", ...)):
+        logits = np.asarray(outputs[ours], "float64")[chosen]
+        errors.append(difference(logits - np.logaddexp.reduce(logits, -1, keepdims=True), expected[theirs][chosen]))
+    figures["exported to Google's layout, ours against Google's code"] = max(errors)
+    assert max(errors) < 1e-5
 
 
 # GPT-2
@@ -634,6 +758,68 @@ def test_a_pipeline_there_says_what_ours_says(transformers, tmp_path):
     found = transformers.pipeline("text-classification", str(tmp_path))(TEXTS)
     for prediction, expected in zip(ours.predict(TEXTS, verbose=0), found, strict=True):
         assert prediction.label == expected["label"] and abs(prediction.probability - expected["score"]) < 1e-5
+
+
+def randomized(model):
+    """With weights so large that its answers differ."""
+    model.build()
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(float(w.ndim == 1), 0.4, w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_the_pipelines_there_for_masks_and_entities_answer_as_ours(transformers, tmp_path, kind):
+    if kind == "bert":
+        tokenizer, config_class, backbone_class = WordPieceTokenizer(WORDS), BertConfig, Bert
+    else:
+        tokenizer = RobertaTokenizer(*pair_pieces(), add_prefix_space=True)
+        config_class, backbone_class = RobertaConfig, Roberta
+    config = config_class(tokenizer.vocabulary_size, 2, 2, 16, 24, 64)
+    lm = randomized(BertPretrainer(backbone_class(config, tokenizer)))
+    lm.save_to_preset(tmp_path / "lm")
+    mask = tokenizer.vocabulary[tokenizer.mask_token_id]
+    found = transformers.pipeline("fill-mask", str(tmp_path / "lm"))(f"the {mask} sat", top_k=5)
+    ours = lm.fill_mask(f"the {mask} sat", top_k=5)
+    assert [each["token"] for each in found] == [tokenizer.vocabulary.index(token) for token, _ in ours]
+    assert np.abs([each["score"] - score for each, (_, score) in zip(found, ours, strict=True)]).max() < 1e-5
+
+    tagger = randomized(TokenClassifier(backbone_class(config, tokenizer), ["O", "B-x", "I-x"]))
+    tagger.save_to_preset(tmp_path / "tagger")
+    words = ["the", "dog", "sat", "on", "a", "cat"]
+    pipe = transformers.pipeline("token-classification", str(tmp_path / "tagger"), aggregation_strategy="first")
+    entities = pipe(" ".join(words))
+    labels = [prediction.label for prediction in tagger.predict([words], verbose=0)[0]]
+    inside = {name for name in labels if name != "O"}
+    assert {entity["entity_group"] for entity in entities} == {name[2:] for name in inside}
+    tagged = " ".join(entity["word"].strip() for entity in entities).split()
+    assert tagged == [word for word, label in zip(words, labels, strict=True) if label != "O"]
+
+
+def pair_pieces():
+    tokenizer = RobertaTokenizer.train([*ROBERTA_TEXTS, "the dog sat on a cat"], 290)
+    return tokenizer.vocabulary, tokenizer.merges
+
+
+def test_a_model_that_its_trainer_trained_loads_here(transformers, tmp_path):
+    import torch
+
+    torch.manual_seed(0)
+    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    theirs = random_model(transformers, "BertForSequenceClassification", labels)
+    tokenizer = transformers.BertTokenizer({word: i for i, word in enumerate(WORDS)})
+    rows = [dict(tokenizer(text, padding="max_length", max_length=12), labels=i % 2) for i, text in enumerate(TEXTS)]
+    arguments = {"output_dir": str(tmp_path / "runs"), "max_steps": 3, "report_to": [], "use_cpu": True}
+    arguments = transformers.TrainingArguments(**arguments, learning_rate=0.01, disable_tqdm=True)
+    before = theirs.classifier.weight.detach().clone()
+    trainer = transformers.Trainer(theirs, arguments, train_dataset=rows, processing_class=tokenizer)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "trained"))
+    assert not torch.equal(before, theirs.classifier.weight)
+    ours = TextClassifier.from_preset(tmp_path / "trained")
+    assert ours.classes == ("bad", "good")
+    batch = ours.tokenizer(TEXTS)
+    assert difference(ours(batch), run(theirs, batch).logits) < 1e-5
 
 
 LLAMA_GRID = [

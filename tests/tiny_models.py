@@ -15,6 +15,9 @@ from course_lib import (
     OpenAIGPT,
     OpenAIGPTCausalLM,
     OpenAIGPTConfig,
+    Roberta,
+    RobertaConfig,
+    RobertaTokenizer,
     SentenceEncoder,
     Seq2Seq,
     Seq2SeqConfig,
@@ -28,6 +31,7 @@ from course_lib.text.openai_gpt import OpenAIGPTTokenizer
 LETTERS = "abcdefghijklm"
 WORD_PIECES = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, "##n", "##o"])
 BYTE_PAIRS = BytePairTokenizer.train(["a b c d a e f a b c " * 3], 260)
+ENCODER_PAIRS = RobertaTokenizer.train(["a b c d a e f a b c " * 3], 264)
 CHAT_PAIRS = ChatTokenizer(
     BYTE_PAIRS.vocabulary,
     BYTE_PAIRS.merges,
@@ -45,6 +49,11 @@ NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0}
 def bert(tokenizer=WORD_PIECES, dtype=None, **changes):
     sizes = SIZES | {"num_layers": 1, "vocabulary_size": 20, "max_sequence_length": 8}
     return Bert(BertConfig(**sizes | NO_DROPOUT | changes), tokenizer, dtype=dtype)
+
+
+def roberta(tokenizer=ENCODER_PAIRS, dtype=None, **changes):
+    sizes = SIZES | {"num_layers": 1, "vocabulary_size": ENCODER_PAIRS.vocabulary_size, "max_sequence_length": 8}
+    return Roberta(RobertaConfig(**sizes | NO_DROPOUT | changes), tokenizer, dtype=dtype)
 
 
 def gpt2(tokenizer=BYTE_PAIRS, dtype=None, **changes):

@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from course_lib.checkpoints.files import write_checkpoint
+from course_lib.checkpoints.files import complete_files, write_checkpoint
 
 # model_type in a config → our class that loads such a folder, named in error messages
 MODEL_CLASSES = {
@@ -18,8 +18,21 @@ MODEL_CLASSES = {
     "gpt2": "GPT2",
     "llama": "Llama",
     "openai-gpt": "OpenAIGPT",
+    "roberta": "Bert",
     "course-seq2seq": "Seq2Seq",
 }
+# model_type of an encoder that looks like a BERT → its class in transformers, and what it computes differently
+OTHER_MODELS = {
+    "distilbert": ("DistilBertModel", "DistilBERT has no segments, no pooler and another head"),
+    "mpnet": ("MPNetModel", "MPNet adds relative positions to the attention scores"),
+    "deberta": ("DebertaModel", "DeBERTa attends to contents and positions separately"),
+    "deberta-v2": ("DebertaV2Model", "DeBERTa attends to contents and positions separately"),
+    "albert": ("AlbertModel", "ALBERT shares one block among all layers"),
+    "electra": ("ElectraModel", "ELECTRA projects its embeddings to another width"),
+    "xlm-roberta": ("XLMRobertaModel", "XLM-R has a Unigram tokenizer"),
+}
+# a file that only one foreign format has → our class that loads such a folder
+FOREIGN_FILES = {"bert_config.json": "Bert", "hparams.json": "GPT2", "params_shapes.json": "OpenAIGPT"}
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -98,16 +111,27 @@ class Format:
     """Describes how one family of models is stored in files.
 
     A subclass sets `model_type` and overrides `read_fields`, `read_tensors` and `rows`. If it can also write the
-    format, it overrides `config_of`, too.
+    format, it overrides `config_of`, too, and, if the files have other names than Hugging Face's, `write` and
+    `save_tokenizer`.
+
+    Attributes:
+        model_type: name of the model in its configs.
+        layout: name by which `save_to_preset` chooses the format, or None if it is only read.
+        options: names of arguments of `read_fields` that settle what the files leave open.
+        dtypes: names of the dtypes that the files can have.
     """
 
     model_type = None
+    layout = "huggingface"
+    options = ()
+    dtypes = FLOATS
 
-    def read_fields(self, folder):
+    def read_fields(self, folder, **options):
         """Reads the config of a folder.
 
         Args:
             folder: path of the folder, a `pathlib.Path`.
+            **options: those that the class names in `options`.
 
         Returns:
             The fields of our config, a dict.
@@ -206,11 +230,31 @@ class Format:
         """
         return name
 
-    def read(self, folder):
+    def write(self, folder, config, tensors):
+        """Writes the config and the tensors, each file in one step, when it is complete.
+
+        Args:
+            folder: path of the folder. It is created if it does not exist.
+            config: from `config_of`.
+            tensors: dict from names to contiguous arrays.
+        """
+        write_checkpoint(folder, config, tensors)
+
+    def save_tokenizer(self, tokenizer, folder):
+        """Writes the files of a tokenizer.
+
+        Args:
+            tokenizer: the tokenizer.
+            folder: path of the folder.
+        """
+        tokenizer.save(folder)
+
+    def read(self, folder, **options):
         """Reads a folder.
 
         Args:
             folder: path of the folder.
+            **options: those that the class names in `options`.
 
         Returns:
             The fields of our config, a dict; and the tensors, a dict from the names in `rows` to arrays.
@@ -220,7 +264,7 @@ class Format:
                 of the config is not supported.
         """
         folder = pathlib.Path(folder)
-        fields = self.read_fields(folder)
+        fields = self.read_fields(folder, **options)
         tensors = self.read_tensors(folder, fields)
         return fields | self.fields_from_tensors(tensors), tensors
 
@@ -244,7 +288,7 @@ class Format:
             found.add(id(variable))
             if array is None:
                 wrong.append(f"{row.name} is missing")
-            elif array.dtype.kind in "biu":
+            elif str(array.dtype) not in FLOATS:
                 wrong.append(f"{row.name} holds {array.dtype}, not floats")
             elif array.shape != row.file_shape(variable):
                 wrong.append(f"{row.name} has shape {array.shape}, not {row.file_shape(variable)}")
@@ -262,7 +306,7 @@ class Format:
             variable.assign(value)
 
     def save(self, model, fields, folder, dtype="float32"):
-        """Writes `config.json` and `model.safetensors`. If the format cannot express the model, nothing is written.
+        """Writes config and weights. If the format cannot express the model, nothing is written.
 
         Args:
             model: a built model.
@@ -271,11 +315,10 @@ class Format:
             dtype: dtype of the tensors in the file, the name of a float type.
 
         Raises:
-            ValueError: if the model is quantised, the format cannot express its config, or the dtype is not a float
-                type.
+            ValueError: if the model is quantised, or the format cannot express its config or the dtype.
         """
-        if str(dtype) not in FLOATS:
-            raise ValueError(f"Expected the dtype of the file to be one of {', '.join(FLOATS)}; got {dtype!r}.")
+        if str(dtype) not in self.dtypes:
+            raise ValueError(f"Expected the dtype of the file to be one of {', '.join(self.dtypes)}; got {dtype!r}.")
         config, parts, wrong = self.config_of(model, fields), {}, []
         for row in self.rows(fields, model):
             variable, name = row.find(model), self.saved_name(row.name, model)
@@ -288,7 +331,93 @@ class Format:
         if wrong:
             raise ValueError(f"Expected floats; {_listed(wrong)}. Save before you quantize.")
         tensors = {name: np.ascontiguousarray(np.concatenate(arrays, -1), dtype) for name, arrays in parts.items()}
-        write_checkpoint(folder, config, tensors)
+        self.write(pathlib.Path(folder), config, tensors)
+
+
+class OriginalFormat(Format):
+    """The layout in which a model was first released, before Hugging Face's: it has no `config.json`.
+
+    A subclass overrides `write_files` in place of `write`.
+
+    Attributes:
+        config_file: name of a file by which such a folder is known.
+    """
+
+    config_file = None
+
+    def is_in(self, folder):
+        """Tells whether a folder is in this layout.
+
+        Args:
+            folder: path of the folder.
+
+        Returns:
+            A boolean.
+        """
+        return (folder / self.config_file).is_file() and not (folder / "config.json").is_file()
+
+    def write(self, folder, config, tensors):
+        """Writes the files. They appear when all of them are complete.
+
+        Args:
+            folder: path of the folder. It is created if it does not exist.
+            config: from `config_of`.
+            tensors: dict from names to contiguous arrays.
+
+        Raises:
+            ValueError: if the folder has a `config.json`, which would be read in place of the new files.
+        """
+        if (folder / "config.json").is_file():
+            raise ValueError(f"Expected a folder without a model in Hugging Face's layout; {folder} has a config.json.")
+        with complete_files(folder) as partial:
+            self.write_files(partial, config, tensors)
+
+    def write_files(self, folder, config, tensors):
+        """Writes the files.
+
+        Args:
+            folder: path of a temporary folder.
+            config: from `config_of`.
+            tensors: dict from names to contiguous arrays.
+        """
+        raise NotImplementedError
+
+
+def check_fields(fields, fixed, kind):
+    """Checks that fields of a config have the only values that a format can express.
+
+    Args:
+        fields: fields of our config.
+        fixed: dict from names of fields to their values.
+        kind: name of the models that the format is for.
+
+    Raises:
+        ValueError: if a field has another value. The message names each.
+    """
+    wrong = [
+        f"{name} must be {value!r}, not {fields[name]!r}" for name, value in fixed.items() if fields[name] != value
+    ]
+    if wrong:
+        raise ValueError(f"Expected a config like that of every {kind}; {'; '.join(wrong)}.")
+
+
+def check_layout(folder, expected):
+    """Checks that a folder is not in the layout of another library.
+
+    Args:
+        folder: path of the folder.
+        expected: name of the config file that the layout has, such as "config.json".
+
+    Raises:
+        ValueError: if the folder has no such file, but one that only another layout has. The message names our class
+            that loads it.
+    """
+    found = [name for name in FOREIGN_FILES if (folder / name).is_file()]
+    if found and not (folder / expected).is_file():
+        raise ValueError(
+            f"Expected a file {folder / expected}; got {found[0]}. Load this folder with {FOREIGN_FILES[found[0]]} or "
+            f"one of its tasks."
+        )
 
 
 def check_model_type(found, expected, path):
@@ -300,10 +429,16 @@ def check_model_type(found, expected, path):
         path: path of the config.
 
     Raises:
-        ValueError: if they differ. The message names our class that loads such a folder, if there is one.
+        ValueError: if they differ. The message names our class that loads such a folder, or a class of `transformers`
+            that serves where ours do not.
     """
     if found != expected:
-        hint = f" Load it with {MODEL_CLASSES[found]} or one of its tasks." if found in [*MODEL_CLASSES] else ""
+        hint = ""
+        if found in [*MODEL_CLASSES]:
+            hint = f" Load it with {MODEL_CLASSES[found]} or one of its tasks."
+        elif found in [*OTHER_MODELS]:
+            library, difference = OTHER_MODELS[found]
+            hint = f" {difference}, so none of our classes computes it; transformers has {library} for it."
         raise ValueError(f"Expected model_type {expected!r} in {path}; got {found!r}.{hint}")
 
 

@@ -5,6 +5,7 @@ https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 import functools
+import re
 
 import numpy as np
 
@@ -43,6 +44,8 @@ _SPECIAL, _ADDED = 3, 4  # kinds of tokens: control tokens, and tokens that were
 
 class GGUFFormat(LlamaFormat):
     """Llamas in GGUF files: the tensors of Hugging Face's layout under other names. They are read, and not written."""
+
+    layout = None
 
     def is_in(self, folder):
         """Tells whether a folder has a GGUF file and no `config.json`.
@@ -113,7 +116,8 @@ class GGUFFormat(LlamaFormat):
             A dict of float32 arrays.
 
         Raises:
-            ValueError: if a tensor is quantized in a way that the package `gguf` cannot read.
+            ValueError: if a tensor is quantized in a way that the package `gguf` cannot read, or queries or keys do
+                not divide into heads.
         """
         from gguf import quants
 
@@ -121,7 +125,6 @@ class GGUFFormat(LlamaFormat):
         heads = {"attn_q": fields["num_heads"], "attn_k": fields["num_key_value_heads"] or fields["num_heads"]}
         tensors = {}
         for tensor in reader.tensors:
-            *block, name, kind = tensor.name.rsplit(".", 3)  # such as blk.0.attn_q.weight
             try:
                 array = quants.dequantize(tensor.data, tensor.tensor_type)
             except NotImplementedError as error:
@@ -129,9 +132,19 @@ class GGUFFormat(LlamaFormat):
                     f"Expected weights that the package gguf can dequantize in {path}; {tensor.name} is of type "
                     f"{tensor.tensor_type.name}."
                 ) from error
+            found = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", tensor.name)  # such as blk.0.attn_q.weight
+            if not found:
+                tensors[tensor.name] = array
+                continue
+            block, name, kind = found.groups()
             if name in heads and kind == "weight":
+                if array.ndim != 2 or array.shape[0] % (2 * heads[name]):
+                    raise ValueError(
+                        f"Expected rows for {heads[name]} heads of even width in {path}; {tensor.name} has the shape "
+                        f"{array.shape}."
+                    )
                 array = _halves(array, heads[name])
-            prefix = f"model.layers.{block[1]}." if block else ""
+            prefix = f"model.layers.{block}." if block else ""
             tensors[f"{prefix}{_NAMES.get(name, name)}.{kind}"] = array
         return tensors
 

@@ -15,6 +15,8 @@ class NativeFormat(Format):
         config_class: dataclass of the model's config.
     """
 
+    layout = "native"
+
     def __init__(self, model_type, config_class):
         self.model_type = model_type
         self.config_class = config_class

@@ -4,10 +4,17 @@ import pathlib
 import re
 
 from course_lib import assets
+from course_lib.checkpoints import hub
+from course_lib.checkpoints.format import FOREIGN_FILES
 
-_MARKS = {"config.json", "tokenizer.json", "vocab.txt", "vocab.json"}  # a preset has one of these, or a GGUF file
-_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "vocab.txt", "merges.txt"]  # what is downloaded of a repository
-_OWNERS = {"bert": "google-bert", "gpt2": "openai-community", "openai-gpt": "openai-community"}
+# A preset has one of these, or a GGUF file.
+_MARKS = {"config.json", "tokenizer.json", "vocab.txt", "vocab.json", *FOREIGN_FILES}
+_OWNERS = {
+    "bert": "google-bert",
+    "gpt2": "openai-community",
+    "openai-gpt": "openai-community",
+    "roberta": "FacebookAI",
+}
 
 
 def resolve_preset(preset):
@@ -15,7 +22,8 @@ def resolve_preset(preset):
 
     Args:
         preset: the path of a folder, a name in `data/weights/` or `data/registry.toml`, or "hf://owner/model" for a
-            repository of the Hugging Face hub. If a folder and a name are equal, the folder is used.
+            repository of the Hugging Face hub, or "hf://owner/model@revision" for one of its revisions. If a folder and
+            a name are equal, the folder is used.
 
     Returns:
         Path of the folder.
@@ -26,7 +34,7 @@ def resolve_preset(preset):
     """
     name = str(preset)
     if name.startswith("hf://"):
-        return _download(name.removeprefix("hf://"))
+        return hub.download(name.removeprefix("hf://"))
     if pathlib.Path(preset).is_dir():
         return pathlib.Path(preset)
     ours = {path.name: path for path in (assets.data_folder() / "weights").glob("*") if _is_preset(path)}
@@ -58,18 +66,3 @@ def _suggestion(name):
     owner, model = found.groups()
     published = next((known for family, known in _OWNERS.items() if model.startswith(family)), "owner")
     return f" Did you mean 'hf://{owner or published}/{model}'?"
-
-
-def _download(repository):
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return pathlib.Path(snapshot_download(repository, allow_patterns=_PATTERNS))
-    except LocalEntryNotFoundError as error:
-        raise ConnectionError(
-            f"Expected a network, or {repository} in the Hugging Face cache; found neither. With a network elsewhere, "
-            f"download it there and give from_preset the path of the folder."
-        ) from error
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise ValueError(f"Expected a repository of the Hugging Face hub; got hf://{repository}: {error}.") from error

@@ -25,37 +25,52 @@ class Pretrained(KeepsQuantization, keras.Model):
         """Loads a model with its weights and its tokenizer.
 
         Args:
-            preset: a name in `data/weights/` or `data/registry.toml`, the path of a folder in Hugging Face's layout, or
-                "hf://owner/model" for a repository of the Hugging Face hub.
+            preset: a name in `data/weights/` or `data/registry.toml`, the path of a folder, or "hf://owner/model" for a
+                repository of the Hugging Face hub. What lies in the folder says in which layout it is: Hugging Face's,
+                or another that the class reads.
             dtype: dtype or policy of the model, such as "mixed_bfloat16". Defaults to Keras's global policy.
-            **kwargs: arguments of a task's constructor, in place of those that the folder implies.
+            **kwargs: arguments of a task's constructor, in place of those that the folder implies; and what the layout
+                leaves open, such as `gelu` and `lowercase` for Google's files (`course_lib.checkpoints.google_bert`).
 
         Returns:
             A model of this class.
 
         Raises:
-            ValueError: if there is no such preset, its config asks for something that this class does not compute, or
-                a tensor is missing, unused or of another shape.
+            ValueError: if there is no such preset, its config asks for something that this class does not compute, a
+                tensor is missing, unused or of another shape, or an argument is unknown.
             OSError: if the preset must be downloaded and no source is in reach.
         """
         folder = resolve_preset(preset)
         backbone_class = cls.backbone_class_of(folder)
         checkpoint_format = backbone_class.format_of(folder)
-        fields, tensors = checkpoint_format.read(folder)
+        of_format, of_tokenizer = (
+            {name: kwargs.pop(name) for name in names if name in kwargs}
+            for names in (checkpoint_format.options, backbone_class.tokenizer_options)
+        )
+        is_task = not issubclass(cls, Backbone)
+        if kwargs and not is_task:
+            raise ValueError(
+                f"Expected of further arguments only {[*checkpoint_format.options, *backbone_class.tokenizer_options]} "
+                f"for {cls.__name__} and the layout of {folder}; got {sorted(kwargs)}."
+            )
+        fields, tensors = checkpoint_format.read(folder, **of_format)
         config = backbone_class.config_class(**fields)
-        model = backbone_class(config, backbone_class.tokenizer_class.from_preset(folder), dtype=dtype)
-        if cls is not backbone_class:
+        tokenizer = backbone_class.tokenizer_class.from_preset(folder, **of_tokenizer)
+        model = backbone_class(config, tokenizer, dtype=dtype)
+        if is_task:
             model = cls(model, **cls.head_arguments(folder) | kwargs, dtype=dtype)
         model.build()
         checkpoint_format.load(tensors, fields, model)
         return model
 
-    def save_to_preset(self, folder, dtype="float32"):
-        """Writes config, weights and tokenizer in Hugging Face's layout, for `from_preset` and for `transformers`.
+    def save_to_preset(self, folder, dtype="float32", layout=None):
+        """Writes config, weights and tokenizer, for `from_preset` and for the library whose layout it is.
 
         Args:
             folder: path of the folder. It is made if need be.
             dtype: of the weights in the file; "float16" halves it.
+            layout: "huggingface", the default, for `transformers`; "google" for a BERT, for Google's code; or "openai"
+                for a GPT-2 or the first GPT, for OpenAI's.
 
         Raises:
             ValueError: if the path is that of a file, or the layout has no place for what this model computes.
@@ -65,9 +80,10 @@ class Pretrained(KeepsQuantization, keras.Model):
             raise ValueError(f"Expected the path of a folder; {folder} is a file.")
         self.build()
         backbone = getattr(self, "backbone", self)
-        backbone.checkpoint_format.save(self, dataclasses.asdict(backbone.config), folder, dtype)
+        checkpoint_format = backbone.format_for(layout)
+        checkpoint_format.save(self, dataclasses.asdict(backbone.config), folder, dtype)
         if backbone.tokenizer is not None:
-            backbone.tokenizer.save(folder)
+            checkpoint_format.save_tokenizer(backbone.tokenizer, folder)
 
     def quantize(self, mode=None, config=None, **kwargs):
         """Rounds the weights of dense layers and embeddings, as `keras.Model.quantize` does, but faster.
@@ -160,9 +176,10 @@ class Pretrained(KeepsQuantization, keras.Model):
 class Backbone(Pretrained):
     """A model that turns token ids into vectors.
 
-    A subclass has the class attributes `config_class`, a dataclass; `tokenizer_class`; `checkpoint_format`, which reads
-    and writes its checkpoints; `other_formats`, which only read them, and whose `is_in` tells whether a folder has one;
-    and `input_names`, what `call` takes. It makes its layers in the constructor and builds them in `build_layers`.
+    A subclass has the class attributes `config_class`, a dataclass; `tokenizer_class`; `tokenizer_options`, what may be
+    said to the tokenizer when it is loaded; `checkpoint_format`, which reads and writes its checkpoints;
+    `other_formats`, whose `is_in` tells whether a folder has one; and `input_names`, what `call` takes. It makes its
+    layers in the constructor and builds them in `build_layers`.
 
     Args:
         config: an instance of `config_class`.
@@ -171,7 +188,7 @@ class Backbone(Pretrained):
     """
 
     config_class = tokenizer_class = checkpoint_format = None
-    other_formats = ()
+    other_formats = tokenizer_options = ()
     input_names = ("token_ids", "padding_mask")
 
     def __init__(self, config, tokenizer=None, **kwargs):
@@ -196,6 +213,22 @@ class Backbone(Pretrained):
             folder: path of the preset.
         """
         return next((other for other in cls.other_formats if other.is_in(folder)), cls.checkpoint_format)
+
+    @classmethod
+    def format_for(cls, layout):
+        """Returns the format that writes a layout.
+
+        Args:
+            layout: name of the layout, or None for the first that the class has.
+
+        Raises:
+            ValueError: if the class does not write that layout.
+        """
+        formats = cls.checkpoint_format, *cls.other_formats
+        written = {each.layout: each for each in formats if each.layout is not None}
+        if layout not in (None, *written):
+            raise ValueError(f"Expected a layout of {[*written]} for {cls.__name__}; got {layout!r}.")
+        return cls.checkpoint_format if layout is None else written[layout]
 
     def compute_output_shape(self, input_shape):
         """Returns the shapes of the outputs, for `summary`.

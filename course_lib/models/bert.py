@@ -8,6 +8,8 @@ import dataclasses
 import keras
 from keras import ops
 
+from course_lib.checkpoints import google_bert
+from course_lib.checkpoints.files import read_json
 from course_lib.checkpoints.huggingface import bert as huggingface
 from course_lib.layers.activations import activation_function
 from course_lib.layers.positions import PositionEmbedding, token_positions
@@ -15,7 +17,7 @@ from course_lib.layers.transformer import TransformerStack
 from course_lib.models.base import Backbone
 from course_lib.models.pooling import first_token
 from course_lib.text.word_piece import WordPieceTokenizer
-from course_lib.validation import check_heads, check_rates, check_sizes, unpack
+from course_lib.validation import check_heads, check_positive, check_rates, check_sizes, unpack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +43,8 @@ class BertConfig:
         tie_embeddings: whether the MLM head uses the token embeddings as its output projection.
 
     Raises:
-        ValueError: if a size is not a positive integer, a rate is not in [0, 1), `num_heads` does not divide
-            `hidden_dim`, or the activation is unknown.
+        ValueError: if a size is not a positive integer, a rate is not in [0, 1), the epsilon is not positive,
+            `num_heads` does not divide `hidden_dim`, or the activation is unknown.
     """
 
     vocabulary_size: int
@@ -65,6 +67,7 @@ class BertConfig:
         check_sizes(self, "vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim")
         check_sizes(self, "max_sequence_length", "num_segments")
         check_rates(self, "dropout", "attention_dropout")
+        check_positive(self, "layer_norm_epsilon")
         check_heads(self.num_heads, self.hidden_dim)
         activation_function(self.activation)
 
@@ -86,8 +89,11 @@ class Bert(Backbone):
 
     config_class = BertConfig
     tokenizer_class = WordPieceTokenizer
+    tokenizer_options = ("lowercase",)
     checkpoint_format = huggingface.BERT
+    other_formats = (google_bert.BERT,)
     input_names = ("token_ids", "segment_ids", "padding_mask")
+    has_next_sentence = True  # whether it was pre-trained for next-sentence prediction, so a pretrainer has that head
 
     def __init__(self, config, tokenizer=None, **kwargs):
         super().__init__(config, tokenizer, **kwargs)
@@ -134,6 +140,19 @@ class Bert(Backbone):
                 dtype=self.dtype_policy,
                 name="pooler",
             )
+
+    @classmethod
+    def backbone_class_of(cls, folder):
+        """Returns the class of the model in a preset: this one, or a subclass such as `Roberta`.
+
+        Args:
+            folder: path of the preset.
+        """
+        path = folder / "config.json"
+        found = read_json(path).get("model_type") if path.is_file() else None
+        if found in (None, cls.checkpoint_format.model_type):
+            return cls
+        return next((each for each in cls.__subclasses__() if each.checkpoint_format.model_type == found), cls)
 
     def build_layers(self):
         """Creates every weight."""

@@ -116,7 +116,7 @@ class BertPretrainer(Task):
     """BERT with heads for its two objectives, section 3.1 of the paper: masked tokens, and next-sentence prediction.
 
     Args:
-        backbone: a `Bert`. Without a pooler there is no next-sentence head.
+        backbone: a `Bert`. Without a pooler there is no next-sentence head, nor on a `Roberta`.
         **kwargs: arguments of `keras.Model`, such as `name` and `dtype`.
     """
 
@@ -136,7 +136,7 @@ class BertPretrainer(Task):
             name="masked_lm",
         )
         self.next_sentence = None
-        if config.pooler:
+        if config.pooler and backbone.has_next_sentence:
             self.next_sentence = keras.layers.Dense(
                 2,
                 kernel_initializer=keras.initializers.TruncatedNormal(stddev=config.initializer_range),
@@ -185,7 +185,7 @@ class BertPretrainer(Task):
         return {"optimizer": keras.optimizers.AdamW(1e-4), "loss": loss, "weighted_metrics": metrics}
 
     def fill_mask(self, text, top_k=5):
-        """Finds the most probable tokens for each "[MASK]" in a text.
+        """Finds the most probable tokens for each "[MASK]" in a text, or "<mask>" on a `Roberta`.
 
         Args:
             text: a string, or a list of strings.
@@ -207,7 +207,8 @@ class BertPretrainer(Task):
         check_lengths(inputs["padding_mask"].sum(axis=1), self.config.max_sequence_length)
         is_mask = inputs["token_ids"] == self.tokenizer.mask_token_id  # (B, T)
         if not is_mask.any(axis=1).all():
-            raise ValueError(f"Expected a [MASK] in each text; got {texts[int(np.argmin(is_mask.any(axis=1)))]!r}.")
+            mask, text = self.tokenizer.vocabulary[self.tokenizer.mask_token_id], texts[np.argmin(is_mask.any(axis=1))]
+            raise ValueError(f"Expected a {mask} in each text; got {text!r}.")
         logits = np.asarray(self(inputs)["mlm_logits"], "float64")[..., : self.tokenizer.vocabulary_size]
         answers = []
         for row, places in zip(logits, is_mask, strict=True):

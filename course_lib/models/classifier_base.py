@@ -13,11 +13,12 @@ from course_lib.metrics.classification import classification_report
 from course_lib.models.bert import Bert
 from course_lib.models.gpt2 import GPT2
 from course_lib.models.openai_gpt import OpenAIGPT
+from course_lib.models.roberta import Roberta
 from course_lib.models.task import Task
 from course_lib.models.text_inputs import check_lengths, check_max_length, labels_of, raw_text
 from course_lib.text.batches import Examples, check_labels
 
-_FAMILIES = {"Bert": Bert, "GPT2": GPT2, "OpenAIGPT": OpenAIGPT}
+_FAMILIES = {"Bert": Bert, "Roberta": Roberta, "GPT2": GPT2, "OpenAIGPT": OpenAIGPT}
 
 
 class Classifier(Task):

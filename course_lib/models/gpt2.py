@@ -7,6 +7,7 @@ import dataclasses
 
 import keras
 
+from course_lib.checkpoints import openai
 from course_lib.checkpoints.huggingface import gpt as huggingface
 from course_lib.layers.activations import activation_function
 from course_lib.layers.positions import PositionEmbedding
@@ -14,7 +15,7 @@ from course_lib.layers.transformer import TransformerStack
 from course_lib.models.causal_lm import CausalLM
 from course_lib.models.decoder import Decoder
 from course_lib.text.byte_pair import BytePairTokenizer
-from course_lib.validation import check_heads, check_rates, check_sizes
+from course_lib.validation import check_heads, check_positive, check_rates, check_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +40,8 @@ class GPT2Config:
         end_token_id: id of "<|endoftext|>", which separates texts. Defaults to V - 1. With -1 there is none.
 
     Raises:
-        ValueError: if a size is not a positive integer, a rate is not in [0, 1), `num_heads` does not divide
-            `hidden_dim`, or the activation is unknown.
+        ValueError: if a size is not a positive integer, a rate is not in [0, 1), the epsilon is not positive,
+            `num_heads` does not divide `hidden_dim`, or the activation is unknown.
     """
 
     vocabulary_size: int
@@ -67,6 +68,7 @@ class GPT2Config:
             object.__setattr__(self, "end_token_id", self.vocabulary_size - 1)
         check_sizes(self, "intermediate_dim")
         check_rates(self, "embedding_dropout", "dropout", "attention_dropout")
+        check_positive(self, "layer_norm_epsilon")
         check_heads(self.num_heads, self.hidden_dim)
         activation_function(self.activation)
 
@@ -100,6 +102,7 @@ class GPT2(Decoder):
     config_class = GPT2Config
     tokenizer_class = BytePairTokenizer
     checkpoint_format = huggingface.GPT2
+    other_formats = (openai.GPT2,)
     norm_first = True
 
     def __init__(self, config, tokenizer=None, **kwargs):

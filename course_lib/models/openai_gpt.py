@@ -7,6 +7,7 @@ import dataclasses
 
 import keras
 
+from course_lib.checkpoints import openai
 from course_lib.checkpoints.huggingface import gpt as huggingface
 from course_lib.models.causal_lm import CausalLM
 from course_lib.models.gpt2 import GPT2, GPT2Config
@@ -39,6 +40,7 @@ class OpenAIGPT(GPT2):
     config_class = OpenAIGPTConfig
     tokenizer_class = OpenAIGPTTokenizer
     checkpoint_format = huggingface.OPENAI_GPT
+    other_formats = (openai.OPENAI_GPT,)
     norm_first = False
 
 

@@ -150,16 +150,22 @@ class SentenceEncoder(Task):
         """
         return sentence_transformers.arguments(folder)
 
-    def save_to_preset(self, folder, dtype="float32"):
+    def save_to_preset(self, folder, dtype="float32", layout=None):
         """Writes config, weights and tokenizer for `from_preset` and for Sentence Transformers.
 
         Args:
             folder: path of the folder. It is made if need be.
             dtype: of the weights in the file; "float16" halves it.
+            layout: "huggingface", the default. To write the encoder alone in another layout, save `backbone`.
 
         Raises:
-            ValueError: if the path is that of a file, or there is no such pooling there.
+            ValueError: if the path is that of a file, there is no such pooling there, or another layout is asked for.
         """
+        if layout not in (None, "huggingface"):
+            raise ValueError(
+                f"Expected layout 'huggingface', the only one that says how vectors are pooled; got {layout!r}. Save "
+                f"the backbone of this encoder in that layout."
+            )
         files = sentence_transformers.files(self.pooling, self.normalize, self.max_length, self.config.hidden_dim)
         super().save_to_preset(folder, dtype)
         sentence_transformers.write(folder, files)

@@ -57,7 +57,7 @@ class Task(Pretrained):
         Args:
             folder: path of the preset.
         """
-        return cls.backbone_class
+        return cls.backbone_class.backbone_class_of(folder)
 
     @classmethod
     def head_arguments(cls, folder):

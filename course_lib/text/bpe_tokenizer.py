@@ -163,7 +163,10 @@ class BPETokenizer:
 
     @classmethod
     def from_preset(cls, preset):
-        """Loads a tokenizer in Hugging Face's layout: `vocab.json` with `merges.txt`, `tokenizer.json`, or both.
+        """Loads a tokenizer from what lies in a folder, in the layouts that the class knows.
+
+        In Hugging Face's, that is `vocab.json` with `merges.txt`, `tokenizer.json`, or both. In OpenAI's, the first two
+        have other names.
 
         Args:
             preset: a name in `data/weights/` or `data/registry.toml`, such as "gpt2-vocabulary"; the path of a folder;
@@ -178,15 +181,14 @@ class BPETokenizer:
         """
         return cls(**cls.read_files(resolve_preset(preset)))
 
-    def save(self, folder):
+    def save(self, folder, names=tokenizers.PAIR_FILES):
         """Writes `vocab.json`, `merges.txt` and `tokenizer_config.json`, in Hugging Face's layout.
 
         Args:
             folder: path of the folder. It is created if it does not exist.
+            names: names of the first two files, for another layout.
         """
         lines = ["#version: 0.2", *(f"{first} {second}" for first, second in self.merges)]
-        files = {
-            "vocab.json": json.dumps(self._ids, ensure_ascii=False) + "\n",
-            "merges.txt": "\n".join(lines) + "\n",
-        }
+        contents = json.dumps(self._ids, ensure_ascii=False) + "\n", "\n".join(lines) + "\n"
+        files = dict(zip(names, contents, strict=True))
         tokenizers.write(folder, files, self.settings, self.added_tokens, self._token_ids, self._new)

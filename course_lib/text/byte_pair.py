@@ -10,7 +10,7 @@ import collections
 import functools
 import itertools
 
-from course_lib.checkpoints.huggingface import tokenizers
+from course_lib.checkpoints import openai
 from course_lib.text.bpe import learn_merges
 from course_lib.text.bpe_tokenizer import BPETokenizer
 from course_lib.text.corpora import training_texts
@@ -99,7 +99,7 @@ class BytePairTokenizer(BPETokenizer):
         "add_prefix_space": False,
         **dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_TOKEN),
     }
-    read_files = staticmethod(tokenizers.read_byte_pair)
+    read_files = staticmethod(openai.read_byte_pair)
     split = staticmethod(split_words)
     spell = spell_token = staticmethod(spell)
 

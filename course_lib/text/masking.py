@@ -64,7 +64,7 @@ class Masking:
         """Makes the masking for a tokenizer's vocabulary.
 
         Args:
-            tokenizer: a `WordPieceTokenizer`.
+            tokenizer: a `WordPieceTokenizer`, or without `whole_words` a `RobertaTokenizer`.
             whole_words: whether to choose all pieces of a word together.
             **settings: `rate`, `positions`, `mask_fraction`, `random_fraction`.
 

@@ -6,7 +6,7 @@ decoding does not restore case, accents and spaces. The variant is that of the `
 our ids with it.
 """
 
-from course_lib.checkpoints.huggingface import tokenizers
+from course_lib.checkpoints import openai
 from course_lib.text.bpe_tokenizer import BPETokenizer
 from course_lib.text.word_piece import Normalizer
 
@@ -40,7 +40,7 @@ class OpenAIGPTTokenizer(BPETokenizer):
 
     special_token = UNKNOWN_TOKEN
     settings = {"tokenizer_class": "OpenAIGPTTokenizer", "unk_token": UNKNOWN_TOKEN}  # noqa: RUF012  read, never changed
-    read_files = staticmethod(tokenizers.read_openai_gpt)
+    read_files = staticmethod(openai.read_openai_gpt)
     end_token_id = None
 
     def __init__(self, vocabulary, merges, added_tokens=()):

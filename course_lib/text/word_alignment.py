@@ -9,13 +9,13 @@ from course_lib.text.packing import pack_segments
 
 
 def pack_words(tokenizer, sentences, max_length=None):
-    """Makes rows `[CLS] pieces of the words [SEP]`, and records where each word begins.
+    """Makes rows `[CLS] pieces of the words [SEP]`, in BERT's terms, and records where each word begins.
 
     A word for which the tokenizer returns no piece, such as a lone control character, becomes the unknown token, so its
     label has a position.
 
     Args:
-        tokenizer: a `WordPieceTokenizer`.
+        tokenizer: a `WordPieceTokenizer` or a `RobertaTokenizer`.
         sentences: B sequences of strings, the words.
         max_length: maximum T. The first word that does not fit, and all words after it, are dropped. By default nothing
             is dropped.
@@ -33,7 +33,7 @@ def pack_words(tokenizer, sentences, max_length=None):
             raise ValueError(f"Expected sequences of words; got the string {sentence[:40]!r}.")
         ids, starts = [], []
         for word in sentence:
-            pieces = tokenizer.encode(word)[1:-1] or [tokenizer.unknown_token_id]
+            pieces = tokenizer.word_pieces(word) or [tokenizer.unknown_token_id]
             if max_length is not None and len(ids) + len(pieces) > max_length - 2:
                 break
             starts.append(1 + len(ids))

@@ -9,11 +9,12 @@ import functools
 import itertools
 import unicodedata
 
+from course_lib.checkpoints import google_bert
 from course_lib.checkpoints.huggingface import tokenizers
 from course_lib.checkpoints.presets import resolve_preset
 from course_lib.text.bpe import learn_merges
 from course_lib.text.corpora import training_texts
-from course_lib.text.packing import pack_segments, truncate_longest_first
+from course_lib.text.encoder_tokenizer import EncoderTokenizer
 from course_lib.text.special_tokens import AddedToken, TokenSplitter, place_tokens
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -92,7 +93,7 @@ def _is_punctuation(character):
     return ascii_symbol or unicodedata.category(character).startswith("P")
 
 
-class WordPieceTokenizer:
+class WordPieceTokenizer(EncoderTokenizer):
     """Turns texts, or pairs of texts, into BERT's token ids: `[CLS] text [SEP]`.
 
     Where a special token such as "[MASK]" is written in a text, it is read as the special token.
@@ -156,8 +157,18 @@ class WordPieceTokenizer:
             start = end
         return tuple(ids)
 
-    def _pieces(self, text):
-        """Turns a text into ids, without `[CLS]` and `[SEP]`."""
+    def pieces(self, text):
+        """Turns a text into ids, without `[CLS]` and `[SEP]`.
+
+        Args:
+            text: a string.
+
+        Returns:
+            A list of integers.
+
+        Raises:
+            ValueError: if `text` is not a string, or contains a lone surrogate.
+        """
         ids = []
         for part, token in self._splitter(text):
             if token:
@@ -178,38 +189,7 @@ class WordPieceTokenizer:
         Raises:
             ValueError: if `text` is not a string, or contains a lone surrogate.
         """
-        return [self.vocabulary[piece] for piece in self._pieces(text)]
-
-    def encode(self, text, pair=None, max_length=None):
-        """Turns texts into the ids of `[CLS] text [SEP]`, or of `[CLS] text [SEP] pair [SEP]`.
-
-        Args:
-            text: a string.
-            pair: a second string, or None.
-            max_length: maximum number of ids. Pieces are dropped from the end of the longer text first. By default
-                nothing is dropped.
-
-        Returns:
-            A list of integers.
-
-        Raises:
-            ValueError: if a text is not a string or contains a lone surrogate, or `max_length` is too small for the
-                special tokens.
-        """
-        first, second = self._segments(text, pair, max_length)
-        ids = [self.start_token_id, *first, self.end_token_id]
-        return ids if pair is None else [*ids, *second, self.end_token_id]
-
-    def _segments(self, text, pair, max_length):
-        """Computes the ids of both segments, without special tokens. The second is None if there is no pair."""
-        first = self._pieces(text)
-        second = [] if pair is None else self._pieces(pair)
-        if max_length is not None:
-            room = max_length - (2 if pair is None else 3)
-            if room < 0:
-                raise ValueError(f"Expected a max_length that holds the special tokens; got {max_length}.")
-            first, second = truncate_longest_first(first, second, room)
-        return first, None if pair is None else second
+        return [self.vocabulary[piece] for piece in self.pieces(text)]
 
     def decode(self, ids, skip_special_tokens=True):
         """Turns token ids back into text. It does not restore what normalisation has removed.
@@ -229,32 +209,6 @@ class WordPieceTokenizer:
             raise ValueError(f"Expected ids from 0 to {len(self.vocabulary) - 1}; got {outside[:5]}.")
         kept = (self.vocabulary[piece] for piece in ids if not (skip_special_tokens and piece in self.special_ids))
         return " ".join(kept).replace(" ##", "")
-
-    def __call__(self, texts, pairs=None, max_length=None):
-        """Turns texts into a batch for a model, padded to the longest row.
-
-        Args:
-            texts: B strings; a single string is a batch of one.
-            pairs: B more strings, the second segment of each row; or None.
-            max_length: maximum number of tokens per row. Longer rows are cut as in `encode`. By default nothing is cut.
-
-        Returns:
-            A dict of int32 arrays (B, T): `token_ids`, `segment_ids` (0 for the first text, 1 for the second) and
-            `padding_mask` (1 = a token, 0 = padding).
-
-        Raises:
-            ValueError: if there is no text, a text is not a string, the numbers of texts and pairs differ, or
-                `max_length` is too small for the special tokens.
-        """
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        pairs = [pairs] if isinstance(pairs, str) else pairs
-        pairs = [None] * len(texts) if pairs is None else list(pairs)
-        if not texts:
-            raise ValueError("Expected at least one text; got none.")
-        if len(pairs) != len(texts):
-            raise ValueError(f"Expected as many pairs as texts, {len(texts)}; got {len(pairs)}.")
-        rows = [self._segments(text, pair, max_length) for text, pair in zip(texts, pairs, strict=True)]
-        return pack_segments(*zip(*rows, strict=True), self.start_token_id, self.end_token_id, self.pad_token_id)
 
     @classmethod
     def train(cls, texts, vocabulary_size, lowercase=True, strip_accents=None, split_chinese=True):
@@ -298,21 +252,28 @@ class WordPieceTokenizer:
         return cls(vocabulary, lowercase, strip_accents, split_chinese)
 
     @classmethod
-    def from_preset(cls, preset):
-        """Loads a tokenizer in Hugging Face's layout: from `vocab.txt`, from `tokenizer.json`, or from both.
+    def from_preset(cls, preset, lowercase=None):
+        """Loads a tokenizer in Hugging Face's or Google's layout: from `vocab.txt`, `tokenizer.json`, or both.
 
         Args:
             preset: a name in `data/weights/` or `data/registry.toml`, such as "all-MiniLM-L6-v2"; the path of a folder;
                 or "hf://owner/model" for a repository of the Hugging Face hub.
+            lowercase: whether to turn letters into lower case. Defaults to what the files say, or in Google's layout,
+                whose files do not say it, the folder's name.
 
         Returns:
             A `WordPieceTokenizer`.
 
         Raises:
-            ValueError: if there is no such preset, or it describes a different kind of tokenizer.
+            ValueError: if there is no such preset, it describes a different kind of tokenizer, or nothing says whether
+                to turn letters into lower case.
             OSError: if the preset must be downloaded and no source can be reached.
         """
-        return cls(**tokenizers.read_word_piece(resolve_preset(preset)))
+        folder = resolve_preset(preset)
+        if google_bert.BERT.is_in(folder):
+            return cls(**google_bert.read_tokenizer(folder, lowercase))
+        arguments = tokenizers.read_word_piece(folder)
+        return cls(**arguments | ({} if lowercase is None else {"lowercase": lowercase}))
 
     def save(self, folder):
         """Writes `vocab.txt` and `tokenizer_config.json`, in Hugging Face's layout.

@@ -60,7 +60,7 @@ def test_an_unknown_name_is_met_with_the_presets_each_once():
         ("bert-base-uncased", "hf://google-bert/bert-base-uncased"),
         ("gpt2-medium", "hf://openai-community/gpt2-medium"),
         ("openai-gpt", "hf://openai-community/openai-gpt"),
-        ("roberta-base", "hf://owner/roberta-base"),
+        ("roberta-base", "hf://FacebookAI/roberta-base"),
         ("sentence-transformers/all-MiniLM-L12-v2", "hf://sentence-transformers/all-MiniLM-L12-v2"),
     ],
 )
@@ -98,8 +98,8 @@ def test_a_name_that_the_hub_cannot_have_is_refused(refused):
 def test_the_hub_is_asked_for_what_is_needed_and_no_pickles(monkeypatch):
     import fnmatch
 
-    def snapshot_download(repository, allow_patterns):
-        assert repository == "owner/model"
+    def snapshot_download(repository, revision, allow_patterns, ignore_patterns):
+        assert (repository, revision) == ("owner/model", None)
         there = ["config.json", "model-00001-of-00002.safetensors", "vocab.txt", "pytorch_model.bin", "evil.py"]
         taken = [name for name in there if any(fnmatch.fnmatch(name, pattern) for pattern in allow_patterns)]
         assert taken == there[:3]

@@ -33,6 +33,7 @@ SIZES = {
 }
 
 
+ROBERTA_TEXTS = ["The dogs sit under my moon!", "a bird <mask>, unseen.", "naïve 狗 ☕<mask> cat"]
 GPT_TEXTS = ["The cat sat on my mat, didn't it?", "a dog", "naïve 狗 ☕<|endoftext|>Once"]
 GPT_SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 40}
 LLAMA_TEXTS = ["The cat sat on my mat in 2024, didn't it?", "a dog", "naïve 狗 ☕ 12<|im_end|>\nOnce"]
@@ -73,6 +74,10 @@ def main():
     as_in_2019(save("pretraining-in-old-names", transformers.BertForPreTraining, hidden_act="silu"))
     save_classifier("classifier-of-texts", transformers.BertForSequenceClassification, classifier_dropout=0.2)
     save_classifier("classifier-of-tokens", transformers.BertForTokenClassification)
+    save_roberta("roberta", transformers.RobertaModel, type_vocab_size=2)
+    save_roberta("roberta-masked-lm", transformers.RobertaForMaskedLM)
+    save_roberta("roberta-classifier-of-texts", transformers.RobertaForSequenceClassification)
+    save_roberta("roberta-classifier-of-tokens", transformers.RobertaForTokenClassification)
     save_gpt2("gpt2", transformers.GPT2Model, n_inner=12)
     as_openai_published(save_gpt2("gpt2-as-published", transformers.GPT2Model))
     scales = {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True}
@@ -146,6 +151,47 @@ def save_classifier(name, model_class, **config):
     names = {"token_ids": "input_ids", "segment_ids": "token_type_ids", "padding_mask": "attention_mask"}
     expected = {ours: inputs[theirs] for ours, theirs in names.items()} | {"logits": logits}
     np.savez_compressed(folder / "expected.npz", **{key: compact(value.numpy()) for key, value in expected.items()})
+
+
+def save_roberta(name, model_class, **config):
+    """The same for RoBERTa. Of the scores of masked tokens, those of every eighth token are kept."""
+    torch.manual_seed(sum(name.encode()))
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=280, initial_alphabet=alphabet, special_tokens=special, show_progress=False
+    )
+    bpe.train_from_iterator([*ROBERTA_TEXTS, *PAIRS], trainer)
+    learned = json.loads(bpe.to_str())["model"]
+    vocabulary = learned["vocab"] | {"<mask>": len(learned["vocab"])}
+    mask = transformers.AddedToken("<mask>", lstrip=True, special=True)
+    merges = [tuple(merge) for merge in learned["merges"]]
+    tokenizer = transformers.RobertaTokenizer(vocab=vocabulary, merges=merges, mask_token=mask)
+    tokenizer.save_pretrained(folder)
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {label: index for index, label in enumerate(LABELS)}}
+    sizes = SIZES | {"vocab_size": len(vocabulary), "max_position_embeddings": 80, "type_vocab_size": 1}
+    sizes |= {"layer_norm_eps": 1e-5} | (names if "classifier" in name else {})
+    model = model_class(transformers.RobertaConfig(**sizes | config, attn_implementation="eager")).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.5)
+    model.save_pretrained(folder)
+    inputs = tokenizer(ROBERTA_TEXTS, PAIRS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        outputs = model(**inputs, output_hidden_states=True)
+    logits = outputs.get("logits")
+    expected = {
+        "token_ids": inputs["input_ids"],
+        "padding_mask": inputs["attention_mask"],
+        "hidden_states": torch.stack(outputs.hidden_states),
+        "pooled_output": outputs.get("pooler_output"),
+        "logits": logits[..., ::8] if name == "roberta-masked-lm" else logits,
+    }
+    expected = {key: compact(value.numpy()) for key, value in expected.items() if value is not None}
+    np.savez_compressed(folder / "expected.npz", **expected)
 
 
 def save_gpt2(name, model_class, **config):

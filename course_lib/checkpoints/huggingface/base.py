@@ -3,7 +3,7 @@
 import re
 
 from course_lib.checkpoints.files import read_json, read_tensors
-from course_lib.checkpoints.format import Format, Tensor, check_model_type
+from course_lib.checkpoints.format import Format, Tensor, check_fields, check_layout, check_model_type
 from course_lib.checkpoints.huggingface import heads
 
 FIXED = {  # the only values that our models support
@@ -144,6 +144,7 @@ class HuggingFaceFormat(Format):
             ValueError: if there is no config, it belongs to a different kind of model, or an entry is not supported.
         """
         path = folder / "config.json"
+        check_layout(folder, path.name)
         config = read_json(path)
         check_model_type(config.get("model_type", self.model_type), self.model_type, path)
         fields = self.config_table.read(self.entries_of(config, path), path)
@@ -224,13 +225,7 @@ class HuggingFaceFormat(Format):
         Raises:
             ValueError: if `transformers` cannot express the config or the head of the model.
         """
-        wrong = [
-            f"{name} must be {value!r}, not {fields[name]!r}"
-            for name, value in self.family_defaults(fields).items()
-            if fields[name] != value
-        ]
-        if wrong:
-            raise ValueError(f"Expected a config like that of every {self.family}; {'; '.join(wrong)}.")
+        check_fields(fields, self.family_defaults(fields), self.family)
         config = {"architectures": [self.architecture(model)], "model_type": self.model_type}
         return config | self.config_table.write(fields) | self.head_config(model)
 

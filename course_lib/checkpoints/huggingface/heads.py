@@ -10,9 +10,10 @@ import numpy as np
 from course_lib.checkpoints.files import read_json
 
 _CLASSES = {"classes": "ForSequenceClassification", "labels": "ForTokenClassification"}  # of texts, and of tokens
-_POOLINGS = {"Bert": "pooled", "GPT2": "last", "OpenAIGPT": "last"}
+_POOLINGS = {"Bert": "pooled", "Roberta": "pooled", "GPT2": "last", "OpenAIGPT": "last"}
+_ENCODERS = "Bert", "Roberta"
 _PROBLEMS = {False: "single_label_classification", True: "multi_label_classification"}  # by `multi_label`
-_FAMILIES = {"classes": tuple(_POOLINGS), "labels": ("Bert",)}
+_FAMILIES = {"classes": tuple(_POOLINGS), "labels": _ENCODERS}
 
 
 def family(folder, kind):
@@ -23,13 +24,14 @@ def family(folder, kind):
         kind: "classes" for a classifier of texts, "labels" for a classifier of tokens.
 
     Returns:
-        "Bert", "GPT2" or "OpenAIGPT", the name of our class.
+        "Bert", "Roberta", "GPT2" or "OpenAIGPT", the name of our class.
 
     Raises:
         ValueError: if the folder does not hold a classifier of this kind.
     """
     path = pathlib.Path(folder) / "config.json"
-    theirs = (read_json(path).get("architectures") or ["unknown"])[0]
+    config = read_json(path) if path.is_file() else {}  # Google's and OpenAI's layouts have none, and no classifiers
+    theirs = (config.get("architectures") or ["unknown"])[0]
     found = theirs.removesuffix(_CLASSES[kind])
     if found == theirs or found not in _FAMILIES[kind]:
         known = [each + _CLASSES[kind] for each in _FAMILIES[kind]]
@@ -63,7 +65,7 @@ def arguments(folder, kind):
         raise ValueError(f"Expected a problem_type of {sorted(_PROBLEMS.values())} in {path}; got {problem!r}.")
     dropout = config.get("classifier_dropout")
     if dropout is None:
-        dropout = config.get("hidden_dropout_prob", 0.1) if found == "Bert" else 0.0
+        dropout = config.get("hidden_dropout_prob", 0.1) if found in _ENCODERS else 0.0
     pooling = {"pooling": _POOLINGS[found]} if kind == "classes" else {}
     several = {"multi_label": True} if problem == _PROBLEMS[True] else {}
     return {kind: _names(config, path), "dropout": dropout} | pooling | several
@@ -81,11 +83,27 @@ def is_classifier(model):
     return hasattr(model, "classifier")
 
 
+def check_no_classifier(model):
+    """Checks that a model can be saved in the layout in which BERT or a GPT was first released.
+
+    Args:
+        model: a backbone or a task model.
+
+    Raises:
+        ValueError: if the model is a classifier.
+    """
+    if is_classifier(model):
+        raise ValueError(
+            f"Expected a backbone or a language model, since this layout has no place for the names of classes; got a "
+            f"{type(model).__name__}. Save it in Hugging Face's layout."
+        )
+
+
 def architecture(family, model):
     """Finds the class in `transformers` that computes the same as a classifier.
 
     Args:
-        family: "Bert", "GPT2" or "OpenAIGPT".
+        family: "Bert", "Roberta", "GPT2" or "OpenAIGPT".
         model: a `TextClassifier` or a `TokenClassifier`.
 
     Returns:

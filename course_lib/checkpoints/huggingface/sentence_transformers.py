@@ -4,10 +4,9 @@
 has a folder with a config of its own, and `sentence_bert_config.json` holds the length to which texts are cut.
 """
 
-import json
 import pathlib
 
-from course_lib.checkpoints.files import read_json
+from course_lib.checkpoints.files import read_json, write_json
 
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max", "pooling_mode_cls_token": "first",
              "pooling_mode_lasttoken": "last"}  # fmt: skip
@@ -93,4 +92,4 @@ def write(folder, contents):
     for name, content in contents.items():
         path = pathlib.Path(folder) / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(path, content)

@@ -12,6 +12,7 @@ import pathlib
 
 from course_lib.checkpoints.files import read_json
 
+PAIR_FILES = "vocab.json", "merges.txt"  # in Hugging Face's layout
 _SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
@@ -54,6 +55,16 @@ _DIGITS = {"type": "Digits", "individual_digits": True}
 _PRE_TOKENIZERS = {  # as tokenizer.json describes it → a key of `course_lib.text.chat_tokenizer.PATTERNS`
     json.dumps(_BYTE_LEVEL, sort_keys=True): "gpt-2",
     json.dumps({"type": "Sequence", "pretokenizers": [_DIGITS, _BYTE_LEVEL]}, sort_keys=True): "smollm",
+}
+ROBERTA_TOKENS = {
+    **dict.fromkeys(("bos_token", "cls_token"), "<s>"),
+    **dict.fromkeys(("eos_token", "sep_token"), "</s>"),
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+    "mask_token": "<mask>",
+}
+_ROBERTA = {name: value for name, value in _BYTE_PAIR.items() if name != "add_prefix_space"} | {
+    "post_processor": ["<s>", "A", "</s>"]
 }
 _OPENAI_GPT_SETTINGS = {"unk_token": "<unk>", "bos_token": None, "eos_token": None}
 _OPENAI_GPT = {
@@ -127,36 +138,59 @@ def read_word_piece(folder):
     }
 
 
-def read_byte_pair(folder):
+def read_byte_pair(folder, names=PAIR_FILES):
     """Reads the vocabulary and the merges of a byte-level BPE tokenizer.
 
     Args:
         folder: path of the folder.
+        names: names of the files with the vocabulary and with the merges.
 
     Returns:
         The arguments of `course_lib.text.BytePairTokenizer`, a dict.
 
     Raises:
-        ValueError: if the folder holds neither `vocab.json` with `merges.txt` nor `tokenizer.json`, its ids have gaps,
-            it describes a tokenizer that our class cannot reproduce, or two of its files contradict each other.
+        ValueError: if the folder holds neither these two files nor `tokenizer.json`, its ids have gaps, it describes a
+            tokenizer that our class cannot reproduce, or two of its files contradict each other.
     """
-    return _read_pairs(pathlib.Path(folder), _BYTE_PAIR_SETTINGS, "GPT-2's byte-level BPE", _BYTE_PAIR)
+    return _read_pairs(pathlib.Path(folder), _BYTE_PAIR_SETTINGS, "GPT-2's byte-level BPE", _BYTE_PAIR, names)
 
 
-def read_openai_gpt(folder):
+def read_openai_gpt(folder, names=PAIR_FILES):
     """Reads the vocabulary and the merges of the first GPT's BPE on characters.
 
     Args:
         folder: path of the folder.
+        names: names of the files with the vocabulary and with the merges.
 
     Returns:
         The arguments of `course_lib.text.openai_gpt.OpenAIGPTTokenizer`, a dict.
 
     Raises:
+        ValueError: if the folder holds neither these two files nor `tokenizer.json`, its ids have gaps, it describes a
+            tokenizer that our class cannot reproduce, or two of its files contradict each other.
+    """
+    return _read_pairs(pathlib.Path(folder), _OPENAI_GPT_SETTINGS, "GPT's BPE on characters", _OPENAI_GPT, names)
+
+
+def read_roberta(folder):
+    """Reads the vocabulary, the merges and the settings of a RoBERTa tokenizer.
+
+    Args:
+        folder: path of the folder.
+
+    Returns:
+        The arguments of `course_lib.text.RobertaTokenizer`, a dict.
+
+    Raises:
         ValueError: if the folder holds neither `vocab.json` with `merges.txt` nor `tokenizer.json`, its ids have gaps,
             it describes a tokenizer that our class cannot reproduce, or two of its files contradict each other.
     """
-    return _read_pairs(pathlib.Path(folder), _OPENAI_GPT_SETTINGS, "GPT's BPE on characters", _OPENAI_GPT)
+    folder = pathlib.Path(folder)
+    arguments = _read_pairs(folder, ROBERTA_TOKENS, "RoBERTa's byte-level BPE", _ROBERTA, PAIR_FILES)
+    settings, path = _settings(folder, {}), folder / "tokenizer.json"
+    described = (read_json(path).get("pre_tokenizer") or {}) if path.is_file() else {}
+    prefix = settings.get("add_prefix_space", described.get("add_prefix_space", False))
+    return arguments | {"add_prefix_space": prefix}
 
 
 def read_chat(folder):
@@ -254,12 +288,13 @@ def _with_offsets(splitter):
     return splitter | ({"trim_offsets": True} if splitter["type"] == "ByteLevel" else {})
 
 
-def _read_pairs(folder, expected_settings, kind, expected):
+def _read_pairs(folder, expected_settings, kind, expected, names):
     settings = _settings(folder, expected_settings)
     vocabulary, merges, described = None, None, {}
-    if (folder / "vocab.json").is_file():
-        merges = _read_merges(folder / "merges.txt")
-        vocabulary = _in_order(read_json(folder / "vocab.json"), folder / "vocab.json")
+    vocabulary_path, merges_path = (folder / name for name in names)
+    if vocabulary_path.is_file():
+        merges = _read_merges(merges_path)
+        vocabulary = _in_order(read_json(vocabulary_path), vocabulary_path)
     if (folder / "tokenizer.json").is_file() or vocabulary is None:
         described = read_json(folder / "tokenizer.json")
         ids, its_merges = _pairs_of_json(described, folder / "tokenizer.json", kind, expected)
@@ -339,7 +374,7 @@ def _template(tokenizer):
     kind = processor and processor.get("type")
     if kind in (None, "ByteLevel"):
         return ["A"]
-    if kind == "BertProcessing":
+    if kind in ("BertProcessing", "RobertaProcessing") and "cls" in processor:
         return [processor["cls"][0], "A", processor["sep"][0]]
     return [each["id"] for part in processor["single"] for each in part.values()] if "single" in processor else kind
 
