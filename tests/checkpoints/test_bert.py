@@ -264,7 +264,7 @@ def test_a_load_that_fails_changes_nothing(refused):
         ({"hidden_act": "xielu"}, ["hidden_act", "gelu_new", "'xielu'"]),
         ({"hidden_act": "leaky_relu"}, ["'leaky_relu'"]),  # of another slope than that of Keras
         ({"hidden_act": ["gelu"]}, ["hidden_act", "['gelu']"]),
-        ({"model_type": "roberta"}, ["'bert'", "'roberta'"]),
+        ({"model_type": "gpt2"}, ["'bert'", "'gpt2'", "GPT2 or one of its tasks"]),
         ({"model_type": ["bert"]}, ["'bert'", "['bert']"]),
         ({"num_attention_heads": 3}, ["num_heads", "3", "8"]),
         ({"hidden_size": "8"}, ["hidden_dim", "'8'"]),

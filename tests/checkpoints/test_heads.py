@@ -116,7 +116,7 @@ def test_a_pooling_that_is_not_computed_there_is_not_saved(pooling, tmp_path, re
     ("head", "name", "facts"),
     [
         (TextClassifier, "classifier-of-tokens", ["BertForTokenClassification", "classes"]),
-        (TokenClassifier, "classifier-of-texts", ["['BertForTokenClassification']", "BertForSequenceClassification"]),
+        (TokenClassifier, "classifier-of-texts", ["['BertForTokenClassification', ", "BertForSequenceClassification"]),
         (TextClassifier, "bert", ["BertModel", "OpenAIGPTForSequenceClassification"]),
         (TextClassifier, "pretraining", ["BertForPreTraining"]),
         (TokenClassifier, "gpt2", ["GPT2Model"]),
