@@ -1,0 +1,100 @@
+"""The book on paper: `make book-pdf` prints the web edition's chapters and glossary into one PDF with Chromium."""
+
+import contextlib
+import functools
+import http.server
+import io
+import shutil
+import sys
+import threading
+
+from course_lib.course import chapters
+
+BOOK = chapters.ROOT / "build" / "book"
+FOOTER = """<div style="font: 8px sans-serif; width: 100%; text-align: center">
+<span class="title"></span> · <span class="pageNumber"></span> of <span class="totalPages"></span></div>"""
+OPEN = "document.querySelectorAll('details.answer, details.solution').forEach(each => each.open = true)"
+TYPESET = "window.MathJax ? MathJax.startup.promise.then(() => true) : true"
+
+
+@contextlib.contextmanager
+def served(folder):
+    """Serves a folder on this machine.
+
+    Args:
+        folder: path of the folder.
+
+    Yields:
+        The address, with a slash at its end.
+    """
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def chromium():
+    """Starts Chromium: that of the system, or Playwright's own.
+
+    Yields:
+        A `playwright.sync_api.Browser`.
+    """
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def write(path, names):
+    """Prints pages of the book into one file. Answers and solutions are open in it.
+
+    Args:
+        path: path of the PDF.
+        names: files in `build/book/`.
+    """
+    from pypdf import PdfWriter
+
+    writer = PdfWriter()
+    with served(BOOK) as address, chromium() as browser:
+        for name in names:
+            page = browser.new_page(color_scheme="light")
+            page.goto(address + name, wait_until="networkidle")
+            page.evaluate(OPEN)
+            page.wait_for_function(TYPESET)
+            page.evaluate("document.querySelectorAll('img').forEach(each => each.loading = 'eager')")
+            page.wait_for_load_state("networkidle")
+            title = page.title().removesuffix(" - Transformers in Keras 3")
+            margin = dict.fromkeys(("top", "bottom"), "18mm") | dict.fromkeys(("left", "right"), "15mm")
+            form = {"format": "A4", "margin": margin, "display_header_footer": True, "header_template": "<span></span>"}
+            printed = page.pdf(**form, footer_template=FOOTER, outline=True, tagged=True, print_background=True)
+            writer.append(io.BytesIO(printed), outline_item=title)
+            page.close()
+    writer.write(path)
+
+
+def main():
+    """Runs the command `python -m course_lib.course.book.printed`.
+
+    Returns:
+        The exit code for `sys.exit`: 0 if all went well, otherwise a message.
+    """
+    names = [f"notebooks/{path.stem}.html" for path in chapters.find()] + ["notebooks/glossary.html"]
+    if not (BOOK / names[0]).is_file():
+        return "Expected the web edition in build/book/; run make book first."
+    path = BOOK.parent / "transformers-in-keras-3.pdf"
+    write(path, names)
+    print(f"{path.relative_to(chapters.ROOT)}: {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
