@@ -46,7 +46,7 @@ update: ## the newest version of the course: pull it, set it up, and refresh the
 book: $(VENV)/book ## the course as a book on the web, in build/book/; 2 minutes
 	$(VENV)/bin/python -m course_lib.course.book
 
-book-serve: book ## the book in your browser; the address is http://localhost:$(BOOK_PORT)
+book-serve: book ## the book in your browser, at http://localhost:8000; BOOK_PORT=9000 for another port
 	$(VENV)/bin/python -m webbrowser http://localhost:$(BOOK_PORT) || true
 	$(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory build/book $(BOOK_PORT)
 

@@ -6,6 +6,7 @@ Without numbers it writes all of them. A folder beside `notebooks/` keeps the pi
 
 import argparse
 import pathlib
+import re
 import sys
 
 import nbformat
@@ -15,7 +16,7 @@ from course_lib.course.working_copies import cleared
 
 
 def without_solutions(notebook):
-    """Removes the section "Solutions", which is a chapter's last, and all outputs.
+    """Removes the section "Solutions", which is a chapter's last, the sentence that announces it, and all outputs.
 
     Args:
         notebook: an `nbformat.NotebookNode`, changed in place.
@@ -25,6 +26,8 @@ def without_solutions(notebook):
     """
     starts = [place for place, cell in enumerate(notebook.cells) if cell.source.startswith("## Solutions")]
     notebook.cells = notebook.cells[: starts[0]] if starts else notebook.cells
+    for cell in notebook.cells:
+        cell.source = re.sub(r"\s*\bSolutions\s+are\s+at\s+the\s+end[^.]*\.", "", cell.source)
     return cleared(notebook)
 
 

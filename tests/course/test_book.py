@@ -61,7 +61,7 @@ def test_a_copy_for_colab_installs_the_library_and_finds_its_pictures(monkeypatc
 def test_guards_are_folded_and_exercises_open_in_jupyterlab(prepared):
     guard, exercise, link = prepared[2:5]
     assert "hide-cell" in guard.metadata.tags
-    assert exercise.outputs == [] and "/01_title.ipynb#cell-id=stub" in link.source
+    assert exercise.outputs == [] and "/lab/tree/work/01_title.ipynb" in link.source
     assert "index.ipynb" not in prepared[-1].source
 
 

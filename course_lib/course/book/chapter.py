@@ -38,7 +38,7 @@ def prepare(notebook, name):
     rest = rest[re.search(r"^\*\*Takes\*\*.*\n?", rest, re.MULTILINE).end() :]
     facts = f"**Follows** {header.follows}\n\n**You build** {header.builds}\n\n**Takes** {header.takes}"
     facts += f" Reading it takes about {reading_minutes(notebook)} minutes."
-    links = " ".join(f"[{text}]({target})" for text, target in _buttons(name).items())
+    links = " ".join(_link(text, target) for text, target in _buttons(name).items())
     notebook.cells[0].source = f"{title}\n\n:::{{container}} facts\n{facts}\n\n{links}\n:::\n\n{rest}"
     cells = []
     for cell in notebook.cells:
@@ -162,6 +162,10 @@ def _buttons(name):
 
 
 def _open_exercise(cell, name):
-    place = f"{JUPYTER}/lab/tree/work/{name}#cell-id={cell.id}"
-    text = f":::{{container}} open-exercise\n[Open this exercise in JupyterLab]({place})\n:::"
-    return new_markdown_cell(text, id=f"open-{cell.id}")
+    link = _link("Solve it in JupyterLab", _buttons(name)["Open in JupyterLab"])
+    return new_markdown_cell(f":::{{container}} open-exercise\n{link}\n:::", id=f"open-{cell.id}")
+
+
+def _link(text, target):
+    title = ' "your copy of this chapter, while make lab is running"' if target.startswith(JUPYTER) else ""
+    return f"[{text}]({target}{title})"

@@ -59,9 +59,12 @@ def fold_solutions(section):
     for child in section.children[1:]:
         strong = _starts_strong(child)
         if (strong and re.match(r"\d+\.", strong.astext())) or not groups:
-            title = f"Solution {strong.astext().rstrip('. ')}" if strong else title
+            if strong:
+                title = f"Solution {strong.astext().rstrip('. ')}"
+                child.remove(strong)
             groups.append((title, []))
-        groups[-1][1].append(child)
+        if not isinstance(child, nodes.paragraph) or child.astext():
+            groups[-1][1].append(child)
     section.children[1:] = []
     section.extend(folded(title, children, "solution") for title, children in groups)
 

@@ -10,6 +10,9 @@ import nbformat
 from course_lib.course import chapters, contents
 from course_lib.course.book import api, chapter, glossary, objectives, results
 
+# Guides stand in this order. One that is not named here comes before the last three.
+FIRST = ("the_library_on_your_own_texts", "docs/your_own_text", "docs/names_in_use", "docs/scale", "commands")
+LAST = ("data/README", "what_could_not_be_checked_here", "licence")
 CONTENTS = """
 ```{toctree}
 :caption: Chapters
@@ -89,19 +92,17 @@ def pages():
     yield from api.pages()
     yield "objectives.md", objectives.page()
     yield "commands.md", commands()
-    guides = ["objectives", "commands"]
+    guides = ["objectives", "commands", "data/README"]
     for path in sorted((chapters.ROOT / "docs").glob("*.md")):
         if path.stem != "claims":
             guides.append(f"docs/{path.stem}")
         yield f"docs/{path.name}", path.read_text(encoding="utf-8")
     yield "data/README.md", (chapters.ROOT / "data" / "README.md").read_text(encoding="utf-8")
-    for name, text in split_readme():
-        if name != "index":
-            guides.append(name)
-            yield f"{name}.md", text
-        else:
-            index = text
-    yield "index.md", index + CONTENTS.replace("GUIDES", "\n".join([*guides, "data/README"]))
+    index, *sections = split_readme()
+    yield from ((f"{name}.md", text) for name, text in sections)
+    guides += [name for name, _ in sections]
+    order = [*FIRST, *(name for name in guides if name not in FIRST + LAST), *LAST]
+    yield "index.md", index[1] + CONTENTS.replace("GUIDES", "\n".join(name for name in order if name in guides))
 
 
 def commands():

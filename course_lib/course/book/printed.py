@@ -13,6 +13,16 @@ from course_lib.course import chapters
 BOOK = chapters.ROOT / "build" / "book"
 FOOTER = """<div style="font: 8px sans-serif; width: 100%; text-align: center">
 <span class="title"></span> · <span class="pageNumber"></span> of <span class="totalPages"></span></div>"""
+FORM = {
+    "format": "A4",
+    "scale": 0.85,  # so that a line of code of 88 columns fits
+    "margin": {"top": "18mm", "bottom": "18mm", "left": "15mm", "right": "15mm"},
+    "display_header_footer": True,
+    "header_template": "<span></span>",
+    "outline": True,
+    "tagged": True,
+    "print_background": True,
+}
 OPEN = "document.querySelectorAll('details.answer, details.solution').forEach(each => each.open = true)"
 TYPESET = "window.MathJax ? MathJax.startup.promise.then(() => true) : true"
 
@@ -73,9 +83,7 @@ def write(path, names):
             page.evaluate("document.querySelectorAll('img').forEach(each => each.loading = 'eager')")
             page.wait_for_load_state("networkidle")
             title = page.title().removesuffix(" - Transformers in Keras 3")
-            margin = dict.fromkeys(("top", "bottom"), "18mm") | dict.fromkeys(("left", "right"), "15mm")
-            form = {"format": "A4", "margin": margin, "display_header_footer": True, "header_template": "<span></span>"}
-            printed = page.pdf(**form, footer_template=FOOTER, outline=True, tagged=True, print_background=True)
+            printed = page.pdf(**FORM, footer_template=FOOTER)
             writer.append(io.BytesIO(printed), outline_item=title)
             page.close()
     writer.write(path)
