@@ -47,8 +47,7 @@ book: $(VENV)/book ## the course as a book on the web, in build/book/; 2 minutes
 	$(VENV)/bin/python -m course_lib.course.book
 
 book-serve: book ## the book in your browser, at http://localhost:8000; BOOK_PORT=9000 for another port
-	$(VENV)/bin/python -m webbrowser http://localhost:$(BOOK_PORT) || true
-	$(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory build/book $(BOOK_PORT)
+	$(VENV)/bin/python -m course_lib.course.book.serving $(BOOK_PORT)
 
 book-test: book ## the book in a real browser, which has to be Chromium; 3 minutes
 	$(PYTEST) -m browser tests/course/test_book_in_browser.py

@@ -9,11 +9,11 @@ from urllib.parse import unquote, urldefrag, urljoin
 
 import pytest
 
-from course_lib.course.book import printed
+from course_lib.course.book import printed, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.one_backend]
 
-BOOK = printed.BOOK
+BOOK = serving.BOOK
 PAGES = sorted(str(path.relative_to(BOOK)) for path in BOOK.rglob("*.html"))
 READ = [page for page in PAGES if not page.startswith("_modules/")]  # the others are sources
 SAMPLE = ["index.html", "notebooks/01_self_attention.html", "notebooks/glossary.html", "api/layers.html", "runs.html"]
@@ -35,7 +35,7 @@ SEARCHES = {
 def address():
     """Where the book is served."""
     assert READ, "make book"
-    with printed.served(BOOK) as address:
+    with serving.served() as address:
         yield address
 
 

@@ -1,16 +1,13 @@
 """The book on paper: `make book-pdf` prints the web edition's chapters and glossary into one PDF with Chromium."""
 
 import contextlib
-import functools
-import http.server
 import io
 import shutil
 import sys
-import threading
 
 from course_lib.course import chapters
+from course_lib.course.book.serving import BOOK, served
 
-BOOK = chapters.ROOT / "build" / "book"
 FOOTER = """<div style="font: 8px sans-serif; width: 100%; text-align: center">
 <span class="title"></span> · <span class="pageNumber"></span> of <span class="totalPages"></span></div>"""
 FORM = {
@@ -25,27 +22,6 @@ FORM = {
 }
 OPEN = "document.querySelectorAll('details.answer, details.solution').forEach(each => each.open = true)"
 TYPESET = "window.MathJax ? MathJax.startup.promise.then(() => true) : true"
-
-
-@contextlib.contextmanager
-def served(folder):
-    """Serves a folder on this machine.
-
-    Args:
-        folder: path of the folder.
-
-    Yields:
-        The address, with a slash at its end.
-    """
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
 
 
 @contextlib.contextmanager
@@ -74,7 +50,7 @@ def write(path, names):
     from pypdf import PdfWriter
 
     writer = PdfWriter()
-    with served(BOOK) as address, chromium() as browser:
+    with served() as address, chromium() as browser:
         for name in names:
             page = browser.new_page(color_scheme="light")
             page.goto(address + name, wait_until="networkidle")
