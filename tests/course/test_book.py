@@ -106,7 +106,7 @@ def test_objectives_lead_to_sections_and_exercises_say_what_is_tested():
     page = objectives.page()
     assert page.count("\n## ") == len(chapters.find())
     first = page.partition("## 01 ·")[2].partition("\n## ")[0]
-    assert "notebooks/01_self_attention.ipynb#6.-The-formula-in-Keras" in first and "1. Temperature:" in first
+    assert "notebooks/01_self_attention.ipynb#6.-The-formula-in-Keras" in first and "**1. Temperature**: " in first
 
 
 def test_every_record_is_on_the_page_of_runs_with_its_command():

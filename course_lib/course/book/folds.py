@@ -34,17 +34,22 @@ def _fold(app, doctree):
 def link_terms(doctree, page):
     """Links the first bold or emphasised use of each term to its entry in the glossary.
 
+    A word counts as a term in the objectives, and where its entry says that the chapter introduces it. Elsewhere it may
+    mean something else.
+
     Args:
         doctree: a `docutils.nodes.document`, changed in place.
         page: name of the document.
     """
     from sphinx.addnodes import pending_xref
 
-    terms = glossary.terms()
+    terms, places = glossary.terms(), glossary.places()
     for node in [*doctree.findall(lambda node: isinstance(node, nodes.emphasis | nodes.strong))]:
         if isinstance(node.parent, nodes.reference | nodes.title):
             continue
-        if term := terms.pop(glossary.normal(node.astext()), None):
+        name = glossary.normal(node.astext())
+        introduced = any(page.removeprefix("notebooks/") in link for link in places.get(name, ()))
+        if (introduced or _section_of(node) == "Objectives") and (term := terms.pop(name, None)):
             place = {"refdomain": "std", "reftype": "term", "reftarget": term, "refdoc": page, "refexplicit": True}
             node.parent.replace(node, pending_xref("", node.deepcopy(), **place, refwarn=True))
 
@@ -114,6 +119,12 @@ def folded(title, children, kind):
     """
     heading = nodes.title("", title)
     return nodes.admonition("", heading, *children, classes=["fold", kind], collapsible="closed")
+
+
+def _section_of(node):
+    while node and not isinstance(node, nodes.section):
+        node = node.parent
+    return node.next_node(nodes.title).astext() if node else ""
 
 
 def _starts_strong(node):

@@ -40,7 +40,7 @@ def _chapter(path, places):
     for exercise in grade.exercises_of(notebook):
         module = importlib.import_module(f"course_lib.course.exercises.{exercise['module']}")
         claims = "; ".join(_plain(prop.claim) for prop in getattr(module, exercise["check"]).properties)
-        text += f"- {exercise['title']}: *{claims}*\n"
+        text += f"- **{exercise['title']}**: {claims}\n"
     return text + "\n"
 
 
