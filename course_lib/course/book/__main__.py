@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+import shutil
 import sys
 
 from course_lib.course import chapters
@@ -11,7 +12,7 @@ from course_lib.course.book import pages
 def main():
     """Writes the sources and runs Sphinx on them. Warnings are errors.
 
-    Sphinx reads only pages that have changed, and all of them after a change of the code that prepares them.
+    Only pages that have changed are read; after a change of the code that prepares them, all are made anew.
 
     Returns:
         The exit code for `sys.exit`.
@@ -22,11 +23,13 @@ def main():
     pages.write(build / "book-source")
     code = [configuration / "conf.py", *sorted(pathlib.Path(__file__).parent.glob("*.py"))]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()
-    doctrees = build / "book-doctrees"
+    doctrees, book = build / "book-doctrees", build / "book"
     last = doctrees / "code"
-    fresh = [] if last.exists() and last.read_text() == digest else ["--fresh-env", "--write-all"]
+    if not last.exists() or last.read_text() != digest:
+        for folder in (doctrees, book):
+            shutil.rmtree(folder, ignore_errors=True)
     options = ["-W", "--keep-going", "-q", "-j", "auto", "-c", str(configuration), "-d", str(doctrees)]
-    failed = build_main([*options, *fresh, str(build / "book-source"), str(build / "book")])
+    failed = build_main([*options, str(build / "book-source"), str(book)])
     if not failed:
         last.write_text(digest)
     return failed

@@ -85,11 +85,16 @@ def setup(app):
     """
     app.connect("autodoc-process-docstring", _translate, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", _sign)
+    app.connect("autodoc-skip-member", _skip)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _translate(app, what, name, obj, options, lines):
     lines[:] = to_rest("\n".join(lines)).split("\n")
+
+
+def _skip(app, what, name, obj, skip, options):
+    return True if what == "class" and isinstance(obj, type) else None  # such as a model's `config_class`
 
 
 def _sign(app, what, name, obj, options, signature, annotation):
