@@ -9,6 +9,8 @@ import course_lib
 import course_lib.layers
 import course_lib.text
 
+pytestmark = pytest.mark.one_backend
+
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "names_in_use.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -21,6 +23,7 @@ def test_every_exported_name_has_an_example(package):
     assert not [name for name in package.__all__ if not re.search(rf"\b{name}\b", code)]
 
 
+@pytest.mark.slow
 def test_the_examples_run():
     variables = {}
     for block in BLOCKS:
