@@ -9,6 +9,7 @@ WORKERS ?= 2
 CHAPTERS ?=
 PYTHONS_CHAPTER ?= 00
 LAB_OPTIONS ?=
+BOOK_PORT ?= 8000
 LOCK_OPTIONS ?=
 
 # Some containers forbid Python to keep bytecode; without it each import of Keras takes three times as long.
@@ -22,7 +23,7 @@ FIRST_PAGE := work/index.ipynb
 SANITIZE := --nbval-sanitize-with tests/nbval_sanitize.cfg
 NOTEBOOKS := $(if $(CHAPTERS),$(foreach chapter,$(CHAPTERS),$(wildcard notebooks/$(chapter)_*.ipynb)),notebooks)
 
-.PHONY: help lab reset update test test-tensorflow test-jax test-chapters quick pythons notebooks notebooks-jax bench accelerator parity figures lint format lock clean
+.PHONY: help lab reset update book book-serve book-test book-pdf test test-tensorflow test-jax test-chapters quick pythons notebooks notebooks-jax bench accelerator parity figures lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,19 +43,31 @@ update: ## the newest version of the course: pull it, set it up, and refresh the
 	@$(MAKE) $(VENV)/data
 	$(VENV)/bin/python course_lib/course/working_copies.py
 
+book: $(VENV)/book ## the course as a book on the web, in build/book/; 2 minutes
+	$(VENV)/bin/python -m course_lib.course.book
+
+book-serve: book ## the book in your browser, at http://localhost:8000; BOOK_PORT=9000 for another port
+	$(VENV)/bin/python -m course_lib.course.book.serving $(BOOK_PORT)
+
+book-test: book ## the book in a real browser, which has to be Chromium; 3 minutes
+	$(PYTEST) -m browser tests/course/test_book_in_browser.py
+
+book-pdf: book ## the chapters and the glossary as one PDF in build/, printed by Chromium; 2 minutes
+	$(VENV)/bin/python -m course_lib.course.book.printed
+
 test: lint test-tensorflow test-jax test-chapters ## all that has to pass: style, both backends, every chapter; 25 minutes on two cores with AVX-512, 40 without, set-up included
 
 test-tensorflow: $(VENV)/data ## the library's tests on TensorFlow; 9 minutes
 	KERAS_BACKEND=tensorflow $(PYTEST)
 
 test-jax: $(VENV)/data ## the library's tests on JAX; 12 minutes
-	KERAS_BACKEND=jax $(PYTEST) -m "not parity and not one_backend"
+	KERAS_BACKEND=jax $(PYTEST) -m "not parity and not browser and not one_backend"
 
 test-chapters: $(VENV)/data ## the chapters on TensorFlow, their outputs compared, CHAPTERS="01 08" or all; 13 minutes
 	KERAS_BACKEND=tensorflow $(PYTEST) --nbval $(NBVAL) $(SANITIZE) $(NOTEBOOKS)
 
 quick: $(VENV)/data ## what fails first: the library's tests on TensorFlow alone, no chapters
-	KERAS_BACKEND=tensorflow $(PYTEST) -m "not parity and not slow"
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not parity and not browser and not slow"
 
 pythons: $(VENV)/data ## on each other Python there is: it installs, the records load, chapter PYTHONS_CHAPTER passes; 2 minutes each
 	.ci/pythons $(VENV) notebooks/$(PYTHONS_CHAPTER)_*.ipynb
@@ -107,6 +120,11 @@ $(VENV)/ready: requirements.lock pyproject.toml
 
 $(VENV)/data: $(VENV)/ready data/registry.toml
 	$(VENV)/bin/python -m course_lib.assets --all
+	@touch $@
+
+# As constraints, the lock keeps its versions, and their hashes; what it lacks comes as pyproject.toml allows.
+$(VENV)/book: $(VENV)/ready
+	$(PIP) --quiet --constraints requirements.lock --requirement pyproject.toml --extra book
 	@touch $@
 
 # PyTorch comes through pip, which heeds the user's own configuration of it: to get the build for a CPU (0.2 GB), name

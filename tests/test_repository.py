@@ -78,7 +78,7 @@ def test_the_course_has_its_packages():
     )
     assert {"tensorflow", "keras", "keras-nlp", "jupyterlab", "nbval", "matplotlib"} <= library | course
     assert not {"jupyterlab", "nbval", "matplotlib", "scikit-learn"} & library, "importing a layer must not need these"
-    assert set(EXTRAS) == {"course", "test", "jax", "gpu", "tpu", "onnx", "scale", "tensorboard", "parity"}
+    assert set(EXTRAS) == {"course", "test", "jax", "gpu", "tpu", "onnx", "scale", "tensorboard", "book", "parity"}
 
 
 # Commands and files
