@@ -66,7 +66,7 @@ notebooks-jax: $(VENV)/data ## the chapters' assertions on JAX, CHAPTERS="01 08"
 	KERAS_BACKEND=jax $(PYTEST) --nbval-lax $(NBVAL) $(NOTEBOOKS)
 
 bench: $(VENV)/parity $(VENV)/data ## our speed beside that of KerasHub and Hugging Face; 25 minutes, and 4 to install PyTorch first
-	for script in encoder pretraining decoding finetuning; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
+	for script in encoder pretraining decoding finetuning attribution; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
 
 accelerator: $(VENV)/ready ## right and fast on this machine's GPU or TPU, PyTorch and KerasHub beside it where installed; 6 minutes
 	$(VENV)/bin/python benchmarks/accelerator.py

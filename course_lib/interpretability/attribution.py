@@ -53,7 +53,7 @@ class Attribution:
     error: float | None = None
 
 
-def gradient_x_input(model, texts, target=None, against=None, batch_size=32):
+def gradient_x_input(model, texts, target=None, against=None, batch_size=64):
     r"""Attributes by the gradient times the embedding, $\sum_d x_d\,\partial s/\partial x_d$ for each token.
 
     It is the first-order estimate of what is lost if the embedding becomes zero (Shrikumar et al., 2016,
@@ -86,7 +86,7 @@ def gradient_x_input(model, texts, target=None, against=None, batch_size=32):
 
 
 def integrated_gradients(
-    model, texts, target=None, against=None, steps=None, tolerance=0.02, max_steps=256, baseline=None, batch_size=32
+    model, texts, target=None, against=None, steps=None, tolerance=0.02, max_steps=256, baseline=None, batch_size=64
 ):
     r"""Attributes by gradients on the way from a baseline to the text.
 
@@ -118,7 +118,7 @@ def integrated_gradients(
         raise ValueError(f"Expected at least one step; got steps={steps}, max_steps={max_steps}.")
     n, token_id = len(question.texts), _baseline_id(model.tokenizer, baseline)
     values, scores, before = _room(question), question.scores(), np.zeros(n)
-    of_batch = compiled(_attributed_by_gradient(question), model, n)
+    of_batch = compiled(_attributed_by_gradient(question), model, -(-n // batch_size) * (steps or 32))
     errors, left, count = np.full(n, np.inf), np.arange(n), steps or min(8, max_steps)
     while len(left):
         nodes, weights = np.polynomial.legendre.leggauss(count)

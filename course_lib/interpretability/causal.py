@@ -15,7 +15,13 @@ from course_lib.interpretability.questions import Question, log_odds
 from course_lib.interpretability.recording import check_layer, record, stack_of
 from course_lib.models.causal_lm import CausalLM
 
-PARTS = {"residual": "", "attention": "/attention", "feed_forward": "/feed_forward", "heads": "/attention/heads"}
+PARTS = {
+    "residual": "",
+    "attention": "/attention",
+    "feed_forward": "/feed_forward",
+    "heads": "/attention/heads",
+    "cross_heads": "/cross_attention/heads",
+}
 
 
 def ablate(model, heads=(), layers=(), how="zero", inputs=None, seed=0, stack=None):
@@ -81,8 +87,8 @@ class Patching:
     """What patching found.
 
     Attributes:
-        effects: floats (L + 1, T) for "residual", (L, T) for "attention" and "feed_forward", (L, N) for "heads". 0 is
-            the score of the corrupted text, and 1 that of the clean one.
+        effects: floats (L + 1, T) for "residual", (L, T) for "attention" and "feed_forward", (L, N) for "heads" and
+            "cross_heads". 0 is the score of the corrupted text, and 1 that of the clean one.
         tokens: the T tokens of the clean text, and
         corrupted_tokens: those of the corrupted text.
         clean: the score of the clean text, and
@@ -111,7 +117,8 @@ def activation_patching(
         corrupted: a string that differs from it.
         target: the answer to the clean text, as `Question.ask` takes it. Defaults to what the model answers.
         against: the answer to the corrupted text. Defaults to what the model answers to it.
-        part: "residual", "attention" or "feed_forward", at each position; or "heads", at all positions of the text.
+        part: "residual", "attention" or "feed_forward", at each position; or "heads", at all positions of the text, and
+            "cross_heads", those of cross-attention in the decoder.
         start: for a `Seq2SeqLM`, the beginning of the translation.
         stack: "encoder", the default, or "decoder", in a `Seq2SeqLM`.
         batch_size: B.
@@ -135,21 +142,22 @@ def activation_patching(
             f"Expected texts of one number of tokens; got {question.lengths.tolist()}: {question.tokens[0]} and "
             f"{question.tokens[1]}."
         )
-    blocks, prefix = stack_of(model, stack)
+    by_head = part.endswith("heads")
+    blocks, prefix = stack_of(model, "decoder" if part == "cross_heads" else stack)
     names = [f"{prefix}block_{index}{PARTS[part]}" for index in range(len(blocks.blocks))]
     if part == "residual":
         names = [f"{prefix}embeddings", *names]
     ((_, inputs),) = question.batches([0])
     stored = record(model, inputs, names)  # each (1, T, ...)
     high, low = question.scores()
-    variants = model.config.num_heads if part == "heads" else stored[names[0]].shape[1]
+    variants = model.config.num_heads if by_head else stored[names[0]].shape[1]
     effects = np.zeros((len(names), variants))
     for layer, name in enumerate(names):
         for first in range(0, variants, batch_size):
             chosen = np.arange(first, min(first + batch_size, variants))
-            tap = _replace(name, stored[name], chosen, axis=2 if part == "heads" else 1)
+            tap = _replace(name, stored[name], chosen, axis=2 if by_head else 1)
             effects[layer, chosen] = question.scores(np.ones(len(chosen), int), tap=tap, batch_size=batch_size)
-    if part != "heads" and prefix != "decoder/":
+    if not by_head and prefix != "decoder/":
         effects = effects[:, : question.lengths[0]]  # batches round up
     effects = (effects - low) / (high - low)
     return Patching(effects, tuple(question.tokens[0]), tuple(question.tokens[1]), float(high), float(low))

@@ -172,14 +172,14 @@ def gradients(function, arrays):
 
 
 def compiled(function, model, num_calls):
-    """Compiles a function of arrays that runs a model, if it is to be called more than a few times.
+    """Compiles a function of arrays that runs a model, if it will be called so often that this saves time.
 
     Args:
         function: the function.
         model: the model.
-        num_calls: how often the function will be called.
+        num_calls: about how often the function will be called.
 
     Returns:
         A function.
     """
-    return Compiled(function, lambda: model.variables, False, any_shape=True) if num_calls > 4 else function
+    return Compiled(function, lambda: model.variables, False, any_shape=True) if num_calls > 32 else function

@@ -70,6 +70,16 @@ def test_a_text_gets_the_same_values_alone_and_among_longer_ones():
             np.testing.assert_allclose(found.score, alone.score, atol=1e-5)
 
 
+def test_compiling_changes_nothing():
+    model, texts = classifier(), ["a", "b c d e f", "go no", "h i j", "k l", "m a"] * 2
+    for plain, found in zip(
+        integrated_gradients(model, texts, "good", steps=4),
+        integrated_gradients(model, texts, "good", steps=4, batch_size=1),  # 48 calls
+        strict=True,
+    ):
+        np.testing.assert_allclose(found.values, plain.values, atol=1e-5)
+
+
 def test_the_value_of_a_word_is_that_of_its_pieces():
     found = integrated_gradients(classifier(), "an b")
     assert found.tokens == ("[CLS]", "a", "##n", "b", "[SEP]")

@@ -104,6 +104,8 @@ def test_patching_reaches_both_stacks_of_a_translator():
     below = activation_patching(model, "a b c", "a c c", *answers, stack="decoder", start="a")
     np.testing.assert_allclose(below.effects[0], 0, atol=1e-4)  # both decoders read the same tokens
     np.testing.assert_allclose(below.effects[-1, -1], 1, atol=1e-4)
+    heads = activation_patching(model, "a b c", "a c c", *answers, part="cross_heads")
+    assert heads.effects.shape == (2, 2) and np.abs(heads.effects).max() > 0.01
 
 
 def test_a_text_classifier_is_patched():
@@ -227,6 +229,8 @@ def test_what_cannot_be_patched_or_read_is_refused():
         activation_patching(lm, "a b", "a b x", "a", "b")
     with pytest.raises(ValueError, match="a part of"):
         activation_patching(lm, "a b", "a c", "a", "b", part="weights")
+    with pytest.raises(ValueError, match="names of activations"):
+        activation_patching(lm, "a b", "a c", "a", "b", part="cross_heads")  # it has no cross-attention
     with pytest.raises(ValueError, match="differs from the target"):
         activation_patching(lm, "a b", "a c", "a", "a")
     with pytest.raises(ValueError, match="names of activations, such as"):
