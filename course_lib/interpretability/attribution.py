@@ -7,8 +7,10 @@ Shapes: n texts, B batch, T length, D model width, W words.
 """
 
 import dataclasses
+import functools
 import warnings
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -22,6 +24,7 @@ from course_lib.interpretability.questions import Question, last_logits, log_odd
 from course_lib.interpretability.recording import compiled, gradients, record, stack_of
 from course_lib.models.classifiers import TextClassifier
 from course_lib.models.seq2seq_lm import Seq2SeqLM
+from course_lib.text.batches import widened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,33 +120,17 @@ def integrated_gradients(
     if (steps if steps is not None else max_steps) < 1:
         raise ValueError(f"Expected at least one step; got steps={steps}, max_steps={max_steps}.")
     n, token_id = len(question.texts), _baseline_id(model.tokenizer, baseline)
-    values, scores, before = _room(question), question.scores(), np.zeros(n)
     of_batch = compiled(_attributed_by_gradient(question), model, -(-n // batch_size) * (steps or 32))
-    errors, left, count = np.full(n, np.inf), np.arange(n), steps or min(8, max_steps)
-    while len(left):
-        nodes, weights = np.polynomial.legendre.leggauss(count)
-        nodes, weights = (nodes + 1) / 2, weights / 2  # from [-1, 1] to [0, 1]
-        for places, inputs in question.batches(left, batch_size):
-            rows = left[places]
-            x, x0 = (_embeddings(model, each) for each in (inputs, _emptied(question, rows, inputs, token_id)))
-            total = np.zeros(x.shape[:2])
-            at_a_time = max(1, batch_size // len(rows))
-            for start in range(0, count, at_a_time):
-                part = slice(start, start + at_a_time)
-                tiled = [np.repeat(each, len(nodes[part]), axis=0) for each in (x, x0)]
-                many = {name: np.repeat(array, len(nodes[part]), axis=0) for name, array in inputs.items()}
-                targets = [np.repeat(each[rows], len(nodes[part])) for each in (question.targets, question.against)]
-                alphas = np.tile(nodes[part], len(rows)).astype("float32")
-                found = ops.convert_to_numpy(of_batch(many, *tiled, alphas, *targets)[1]).astype("float64")
-                total += np.einsum("bat,a->bt", found.reshape(len(rows), -1, found.shape[1]), weights[part])
-            values[rows, : total.shape[1]] = total
-            if count <= 8 or steps:
-                zeros = np.zeros(len(rows), "float32")
-                before[rows] = of_batch(inputs, x, x0, zeros, question.targets[rows], question.against[rows])[0]
+    scores, before = question.scores(), dataclasses.replace(question, inputs=_emptied(question, token_id)).scores()
+    values, errors = _room(question), np.full(n, np.inf)
+    left, count = np.arange(n), steps or min(8, max_steps)
+    while True:
+        for rows, found in _integrated(question, left, token_id, count, of_batch, batch_size):
+            values[rows, : found.shape[1]] = found
         errors[left] = np.abs(values[left].sum(axis=1) - (scores - before)[left])
         allowed = tolerance * np.maximum(1, np.abs(scores - before))
         left = left[errors[left] > allowed[left]]
-        if steps or count >= max_steps:
+        if not len(left) or steps or count >= max_steps:
             break
         count = min(2 * count, max_steps)
     if len(left) and not steps:
@@ -275,13 +262,32 @@ def _baseline_id(tokenizer, baseline):
     return list(tokenizer.vocabulary).index(baseline)
 
 
-def _emptied(question, rows, inputs, token_id):
-    """Replaces every token that belongs to a word by the baseline."""
-    name = question.ids_name
-    ids = inputs[name].copy()
-    for row, target in zip(rows, ids, strict=True):
-        target[: len(question.word_ids[row])][question.word_ids[row] >= 0] = token_id
-    return inputs | {name: ids}
+def _emptied(question, token_id):
+    """Replaces every token that belongs to a word by the baseline. Returns the inputs."""
+    ids = question.inputs[question.ids_name].copy()
+    for row, word_ids in zip(ids, question.word_ids, strict=True):
+        row[: len(word_ids)][word_ids >= 0] = token_id
+    return question.inputs | {question.ids_name: ids}
+
+
+def _integrated(question, left, token_id, count, of_batch, batch_size):
+    """Computes the integrals of some texts with `count` nodes. Yields the texts of a batch (B,) and values (B, T)."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    nodes, weights = (nodes + 1) / 2, weights / 2  # from [-1, 1] to [0, 1]
+    baselines = _emptied(question, token_id)[question.ids_name]
+    for places, inputs in question.batches(left, batch_size):
+        rows, ids = left[places], inputs[question.ids_name]
+        empty = inputs | {question.ids_name: widened(baselines[rows], ids.shape[1])}
+        x, x0 = _embeddings(question.model, inputs), _embeddings(question.model, empty)
+        total, at_a_time = np.zeros(ids.shape), max(1, batch_size // len(rows))
+        for start in range(0, count, at_a_time):
+            some = nodes[start : start + at_a_time].astype("float32")
+            repeated = [inputs, x, x0, question.targets[rows], question.against[rows]]
+            repeated = keras.tree.map_structure(functools.partial(np.repeat, repeats=len(some), axis=0), repeated)
+            found = ops.convert_to_numpy(of_batch(*repeated[:3], np.tile(some, len(rows)), *repeated[3:])[1])
+            of_nodes = found.reshape(len(rows), len(some), -1).astype("float64")
+            total += np.einsum("bat,a->bt", of_nodes, weights[start : start + at_a_time])
+        yield rows, total
 
 
 def _room(question):
