@@ -22,12 +22,14 @@ class Compiled:
             dtypes.
         variables: a function that returns the list of variables that `function` reads.
         jit_compile: whether TensorFlow compiles it with XLA. JAX always does.
+        any_shape: whether TensorFlow makes one graph for all shapes from the second one on.
     """
 
-    def __init__(self, function, variables, jit_compile):
+    def __init__(self, function, variables, jit_compile, any_shape=False):
         self.function = function
         self.variables = variables
         self.jit_compile = jit_compile
+        self.any_shape = any_shape
         self.compiled_for = None
 
     def __call__(self, *arguments):
@@ -51,7 +53,9 @@ class Compiled:
         if not _is_jax():
             import tensorflow as tf
 
-            return tf.function(self.function, jit_compile=self.jit_compile, autograph=False)
+            return tf.function(
+                self.function, jit_compile=self.jit_compile, autograph=False, reduce_retracing=self.any_shape
+            )
         import jax
 
         def stateless(values, *arguments):  # otherwise the variables would become constants

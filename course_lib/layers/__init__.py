@@ -17,6 +17,7 @@ from course_lib.layers.positions import (
     rotary_frequencies,
     token_positions,
 )
+from course_lib.layers.taps import inside, tapped
 from course_lib.layers.transformer import TransformerBlock, TransformerStack, make_norm
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "causal_mask",
     "combine_masks",
     "gelu_approximate",
+    "inside",
     "make_norm",
     "merge_heads",
     "padding_mask",
@@ -39,5 +41,6 @@ __all__ = [
     "rotary_frequencies",
     "scaled_dot_product_attention",
     "split_heads",
+    "tapped",
     "token_positions",
 ]

@@ -10,6 +10,7 @@ from keras.src.backend import get_keras_mask  # it has no public name, and JAX's
 
 from course_lib.layers.masks import causal_mask, combine_masks, mask_of_scores
 from course_lib.layers.quantization import KeepsQuantization
+from course_lib.layers.taps import tapped
 from course_lib.validation import check_heads
 
 
@@ -39,7 +40,7 @@ def attention_weights(query, key, mask=None, scale=None):
     if mask is not None:
         mask = combine_masks(mask)
         scores = ops.where(mask, scores, -1e30)
-    weights = ops.softmax(scores, axis=-1)
+    weights = ops.softmax(scores, axis=-1) if scores.shape[-1] != 1 else ops.ones_like(scores)  # or Keras warns
     if mask is not None:
         weights = ops.where(mask, weights, 0.0)  # where no key is allowed, the softmax is uniform
     return ops.cast(weights, query.dtype)
@@ -103,8 +104,8 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
 
     Called with a query alone, it computes self-attention. Called with a query and a value, it computes cross-attention:
     keys and values come from the value. Masks have the same meaning as in `keras.layers.MultiHeadAttention`. The
-    backend's fused kernel (`keras.ops.dot_product_attention`) is used unless the weights are returned or dropped out,
-    or the dtype is float16 and JAX runs on a CPU.
+    backend's fused kernel (`keras.ops.dot_product_attention`) is used unless the weights are returned, tapped or
+    dropped out, or the dtype is float16 and JAX runs on a CPU.
 
     Args:
         num_heads: N.
@@ -215,6 +216,7 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         position=None,
         positions=None,
         return_attention=False,
+        tap=None,
         training=None,
     ):
         """Computes attention.
@@ -234,6 +236,8 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
             positions: integers (T,) or (B, T), where the query's tokens stand, for rotary positions. In self-attention
                 the keys stand there, too. Defaults to `position`, `position` + 1, …
             return_attention: whether to return the weights.
+            tap: a function that sees and may replace "weights" (B, N, T, S) and "heads" (B, T, N, H), what each head
+                computes; see `course_lib.layers.taps`.
             training: whether to apply dropout.
 
         Returns:
@@ -259,7 +263,7 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
             keys, values = _write(cache, self.keys_and_values(value, positions), position)
 
         mask = mask_of_scores(attention_mask, padding_mask, _scores_shape(queries, keys))
-        fused = not (return_attention or (training and self.dropout.rate) or _is_float16_on_a_jax_cpu(queries))
+        fused = not (return_attention or tap or (training and self.dropout.rate) or _is_float16_on_a_jax_cpu(queries))
         # JAX's kernel has a causal mode, which needs no mask. Keras makes a mask for that of TensorFlow.
         is_causal = keras.backend.backend() == "jax" and use_causal_mask and fused and mask is None and cache is None
         if use_causal_mask and not is_causal:
@@ -271,8 +275,9 @@ class MultiHeadAttention(KeepsQuantization, keras.layers.Layer):
         else:
             shared = [_repeat_heads(part, self.num_heads) for part in (keys, values)]
             weights = attention_weights(_swap(queries), _swap(shared[0]), mask, self.scale)  # (B, N, T, S)
+            weights = tapped(tap, "weights", weights)
             outputs = _swap(ops.matmul(self.dropout(weights, training=training), _swap(shared[1])))  # (B, T, N, H)
-        outputs = self.output_projection(merge_heads(outputs))
+        outputs = self.output_projection(merge_heads(tapped(tap, "heads", outputs)))
 
         extras = [weights] if return_attention else []
         extras += [(keys, values)] if cache is not None else []

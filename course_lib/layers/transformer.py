@@ -13,6 +13,7 @@ import keras
 from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.feed_forward import FeedForward
 from course_lib.layers.quantization import KeepsQuantization
+from course_lib.layers.taps import inside, tapped
 
 
 def make_norm(kind, epsilon, **kwargs):
@@ -157,6 +158,7 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
         position=None,
         positions=None,
         return_attention=False,
+        tap=None,
         training=None,
     ):
         """Applies the block.
@@ -174,6 +176,9 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
             positions: integers (T,) or (B, T), where the tokens stand, for rotary positions. Defaults to `position`,
                 `position` + 1, …
             return_attention: whether to return the attention weights.
+            tap: a function that sees and may replace what each sublayer adds to x, "attention", "cross_attention" and
+                "feed_forward", each (B, T, D), and what is inside the attention layers, "attention/weights" and so on;
+                see `course_lib.layers.taps`.
             training: whether to apply dropout.
 
         Returns:
@@ -186,29 +191,31 @@ class TransformerBlock(KeepsQuantization, keras.layers.Layer):
         def before(norm, x):
             return norm(x) if self.norm_first else x
 
-        def after(norm, x, change):
-            x = x + self.dropout(change, training=training)
+        def after(norm, x, name, change):
+            x = x + self.dropout(tapped(tap, name, change), training=training)
             return x if self.norm_first else norm(x)
 
         masks = {"attention_mask": attention_mask, "padding_mask": padding_mask, "use_causal_mask": use_causal_mask}
         places = {"cache": own_cache, "position": position, "positions": positions}
-        found = self.attention(before(self.attention_norm, x), **masks, **places, **common)
+        taps = {"tap": inside(tap, "attention")}
+        found = self.attention(before(self.attention_norm, x), **masks, **places, **taps, **common)
         change, *extras = _as_tuple(found)
-        x = after(self.attention_norm, x, change)
+        x = after(self.attention_norm, x, "attention", change)
 
         if self.cross_attention:
             queries = before(self.cross_attention_norm, x)
+            taps = {"tap": inside(tap, "cross_attention")}
             found = self.cross_attention(
-                queries, source, padding_mask=source_padding_mask, cache=source_cache, **common
+                queries, source, padding_mask=source_padding_mask, cache=source_cache, **taps, **common
             )
             change, *of_source = _as_tuple(found)
-            x = after(self.cross_attention_norm, x, change)
+            x = after(self.cross_attention_norm, x, "cross_attention", change)
             if cache is not None:
                 of_source[-1] = extras.pop(), of_source[-1]  # the pair of caches comes last
             extras += of_source
 
         change = self.feed_forward(before(self.feed_forward_norm, x))
-        x = after(self.feed_forward_norm, x, change)
+        x = after(self.feed_forward_norm, x, "feed_forward", change)
         return (x, *extras) if extras else x
 
     def get_config(self):
@@ -367,6 +374,7 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
         positions=None,
         return_hidden_states=False,
         return_attention=False,
+        tap=None,
         training=None,
     ):
         """Applies the blocks.
@@ -384,6 +392,8 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
                 `position` + 1, …
             return_hidden_states: whether to return `hidden_states`.
             return_attention: whether to return `attention` and, with cross-attention, `cross_attention`.
+            tap: a function that sees and may replace activations: "embeddings", which is x; "block_0", the output of
+                the first block; "block_0/attention" and so on, what is inside it; see `course_lib.layers.taps`.
             training: whether to apply dropout.
 
         Returns:
@@ -396,8 +406,10 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
         """
         if self.rematerialize and training and any(b.dropout.rate or b.attention.dropout.rate for b in self.blocks):
             raise ValueError("Expected no dropout with rematerialize: it would be drawn anew in the backward pass.")
+        x = tapped(tap, "embeddings", x)
         hidden_states, extras = [x], []
         for index, block in enumerate(self.blocks):
+            name = f"block_{index}"
             apply = functools.partial(
                 block,
                 attention_mask=attention_mask,
@@ -408,11 +420,13 @@ class TransformerStack(KeepsQuantization, keras.layers.Layer):
                 position=position,
                 positions=positions,
                 return_attention=return_attention,
+                tap=inside(tap, name),
                 training=training,
             )
             if self.rematerialize and training:
                 apply = keras.remat(apply)
             x, *rest = _as_tuple(apply(x) if source is None else apply(x, source))
+            x = tapped(tap, name, x)
             hidden_states.append(x)
             extras.append(rest)
 

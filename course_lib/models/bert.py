@@ -164,7 +164,7 @@ class Bert(Backbone):
         if self.pooler:
             self.pooler.build((None, self.config.hidden_dim))
 
-    def call(self, inputs, return_hidden_states=False, return_attention=False, training=None):
+    def call(self, inputs, return_hidden_states=False, return_attention=False, tap=None, training=None):
         """Encodes texts.
 
         Args:
@@ -173,6 +173,7 @@ class Bert(Backbone):
                 alone.
             return_hidden_states: whether to return `hidden_states`.
             return_attention: whether to return `attention`.
+            tap: a function that sees and may replace activations; see `course_lib.layers.taps`.
             training: whether to apply dropout.
 
         Returns:
@@ -193,6 +194,7 @@ class Bert(Backbone):
             padding_mask=padding_mask,
             return_hidden_states=return_hidden_states,
             return_attention=return_attention,
+            tap=tap,
             training=training,
         )
         if self.pooler:

@@ -152,12 +152,13 @@ class BertPretrainer(Task):
         if self.next_sentence:
             self.next_sentence.build((None, width))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, tap=None, training=None):
         """Scores masked tokens, and whether the second segment follows the first.
 
         Args:
             inputs: the tokenizer's dict, as for `Bert`. If it has `mask_positions`, integers (B, P), tokens are scored
                 at these positions only; otherwise at all T.
+            tap: a function that sees and may replace activations; see `course_lib.layers.taps`.
             training: whether to apply dropout.
 
         Returns:
@@ -166,7 +167,7 @@ class BertPretrainer(Task):
         """
         inputs = dict(inputs) if isinstance(inputs, dict) else {"token_ids": inputs}
         positions = inputs.pop("mask_positions", None)
-        encoded = self.backbone(inputs, training=training)
+        encoded = self.backbone(inputs, tap=tap, training=training)
         x = encoded["sequence_output"]  # (B, T, D)
         if positions is not None:
             x = ops.take_along_axis(x, ops.expand_dims(positions, -1), axis=1)  # (B, P, D)

@@ -39,17 +39,18 @@ class CausalLM(Task):
         """Creates every weight."""
         self.backbone.build((None, None))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, tap=None, training=None):
         """Scores the next token at each position.
 
         Args:
             inputs: the tokenizer's dict, as for the backbone, or the token ids alone.
+            tap: a function that sees and may replace activations; see `course_lib.layers.taps`.
             training: whether to apply dropout.
 
         Returns:
             Logits (B, T, V). Those at position t score the token at t + 1.
         """
-        return self.score(self.backbone(inputs, training=training)["sequence_output"])
+        return self.score(self.backbone(inputs, tap=tap, training=training)["sequence_output"])
 
     def score(self, x):
         """Applies the head.

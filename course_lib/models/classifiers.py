@@ -87,17 +87,18 @@ class TextClassifier(Classifier):
         accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)  # of the logit
         return super().default_compile() | {"loss": MultiLabelCrossEntropy(), "weighted_metrics": [accuracy]}
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, tap=None, training=None):
         """Scores classes.
 
         Args:
             inputs: the tokenizer's dict, or token ids (B, T) alone.
+            tap: a function that sees and may replace activations; see `course_lib.layers.taps`.
             training: whether to apply dropout.
 
         Returns:
             Logits (B, C).
         """
-        encoded = self.backbone(inputs, training=training)
+        encoded = self.backbone(inputs, tap=tap, training=training)
         vectors = pool(encoded, inputs.get("padding_mask") if isinstance(inputs, dict) else None, self.pooling)
         return self.classifier(self.dropout(vectors, training=training))
 
@@ -192,12 +193,13 @@ class TokenClassifier(Classifier):
         super().__init__(backbone, labels, dropout, max_length, **kwargs)
         self.labels = self.names
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, tap=None, training=None):
         """Scores labels.
 
         Args:
             inputs: the tokenizer's dict, or token ids (B, T) alone; with `word_positions`, integers (B, W), as
                 `course_lib.text.word_alignment.pack_words` returns them, only these are scored.
+            tap: a function that sees and may replace activations; see `course_lib.layers.taps`.
             training: whether to apply dropout.
 
         Returns:
@@ -205,7 +207,7 @@ class TokenClassifier(Classifier):
         """
         inputs = dict(inputs) if isinstance(inputs, dict) else {"token_ids": inputs}
         positions = inputs.pop("word_positions", None)
-        x = self.backbone(inputs, training=training)["sequence_output"]  # (B, T, D)
+        x = self.backbone(inputs, tap=tap, training=training)["sequence_output"]  # (B, T, D)
         if positions is not None:
             x = ops.take_along_axis(x, ops.expand_dims(positions, -1), axis=1)  # (B, W, D)
         return self.classifier(self.dropout(x, training=training))

@@ -47,7 +47,16 @@ class Decoder(Backbone):
         zeros = ops.zeros((batch_size, slots, *self.config.key_value_shape), self.compute_dtype)
         return tuple((zeros, zeros) for _ in range(self.config.num_layers))
 
-    def call(self, inputs, cache=None, position=0, return_hidden_states=False, return_attention=False, training=None):
+    def call(
+        self,
+        inputs,
+        cache=None,
+        position=0,
+        return_hidden_states=False,
+        return_attention=False,
+        tap=None,
+        training=None,
+    ):
         """Reads tokens. Each token sees itself and the tokens before it.
 
         Args:
@@ -58,6 +67,7 @@ class Decoder(Backbone):
             position: slot of the cache at which the T tokens are written, an integer or a scalar tensor.
             return_hidden_states: whether to return `hidden_states`.
             return_attention: whether to return `attention`.
+            tap: a function that sees and may replace activations; see `course_lib.layers.taps`.
             training: whether to apply dropout.
 
         Returns:
@@ -84,5 +94,6 @@ class Decoder(Backbone):
             positions=positions,
             return_hidden_states=return_hidden_states,
             return_attention=return_attention,
+            tap=tap,
             training=training,
         )

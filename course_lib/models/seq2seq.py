@@ -11,6 +11,7 @@ from keras import ops
 from course_lib.checkpoints.native import NativeFormat
 from course_lib.layers.activations import activation_function
 from course_lib.layers.positions import SinePositionEncoding, token_positions
+from course_lib.layers.taps import inside
 from course_lib.layers.transformer import TransformerStack
 from course_lib.models.base import Backbone
 from course_lib.text.byte_pair import BytePairTokenizer
@@ -124,7 +125,7 @@ class Seq2Seq(Backbone):
         for layer in (self.position_encoding, self.dropout, self.encoder, self.decoder):
             layer.build(hidden)
 
-    def call(self, inputs, return_hidden_states=False, return_attention=False, training=None):
+    def call(self, inputs, return_hidden_states=False, return_attention=False, tap=None, training=None):
         """Encodes sources, and decodes the target tokens that are known so far.
 
         Args:
@@ -133,6 +134,8 @@ class Seq2Seq(Backbone):
                 target needs no mask, since earlier positions do not see it.
             return_hidden_states: whether to return the hidden states.
             return_attention: whether to return the attention weights.
+            tap: a function that sees and may replace activations, "encoder/block_0", "decoder/block_0" and so on; see
+                `course_lib.layers.taps`.
             training: whether to apply dropout.
 
         Returns:
@@ -151,11 +154,12 @@ class Seq2Seq(Backbone):
             )
         source = {name.removeprefix("encoder_"): inputs[name] for name in (source_ids, source_mask) if name in inputs}
         asked = {"return_hidden_states": return_hidden_states, "return_attention": return_attention}
-        encoded = self.encode(source, training=training, **asked)
+        encoded = self.encode(source, tap=inside(tap, "encoder"), training=training, **asked)
         outputs = self.decode(
             inputs["decoder_token_ids"],
             encoded.pop("sequence_output"),
             source.get("padding_mask"),
+            tap=inside(tap, "decoder"),
             training=training,
             **asked,
         )
@@ -176,7 +180,7 @@ class Seq2Seq(Backbone):
         x = self.position_encoding(x * ops.cast(self.config.hidden_dim**0.5, x.dtype), positions)
         return self.dropout(x, training=training)
 
-    def encode(self, inputs, return_hidden_states=False, return_attention=False, training=None):
+    def encode(self, inputs, return_hidden_states=False, return_attention=False, tap=None, training=None):
         """Encodes sources.
 
         Args:
@@ -184,6 +188,7 @@ class Seq2Seq(Backbone):
                 `padding_mask`; or the token ids alone.
             return_hidden_states: as `TransformerStack` takes it.
             return_attention: as `TransformerStack` takes it.
+            tap: as `TransformerStack` takes it.
             training: whether to apply dropout.
 
         Returns:
@@ -199,6 +204,7 @@ class Seq2Seq(Backbone):
             padding_mask=padding_mask,
             return_hidden_states=return_hidden_states,
             return_attention=return_attention,
+            tap=tap,
             training=training,
         )
 
@@ -211,6 +217,7 @@ class Seq2Seq(Backbone):
         position=0,
         return_hidden_states=False,
         return_attention=False,
+        tap=None,
         training=None,
     ):
         """Decodes targets, given the encoded sources.
@@ -223,6 +230,7 @@ class Seq2Seq(Backbone):
             position: slot of the cache at which the T tokens are written, an integer or a scalar tensor.
             return_hidden_states: as `TransformerStack` takes it.
             return_attention: as `TransformerStack` takes it.
+            tap: as `TransformerStack` takes it.
             training: whether to apply dropout.
 
         Returns:
@@ -241,5 +249,6 @@ class Seq2Seq(Backbone):
             position=None if cache is None else position,
             return_hidden_states=return_hidden_states,
             return_attention=return_attention,
+            tap=tap,
             training=training,
         )

@@ -48,17 +48,18 @@ class Seq2SeqLM(Task):
         """Creates every weight."""
         self.backbone.build(dict.fromkeys(self.backbone.input_names, (None, None)))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, tap=None, training=None):
         """Scores each next token of the targets, given the sources and the tokens before it.
 
         Args:
             inputs: as for `Seq2Seq`.
+            tap: as for `Seq2Seq`.
             training: whether to apply dropout.
 
         Returns:
             Logits (B, T, V). Those at position t score the token at t + 1 of `decoder_token_ids`.
         """
-        return self.score(self.backbone(inputs, training=training)["sequence_output"])
+        return self.score(self.backbone(inputs, tap=tap, training=training)["sequence_output"])
 
     def score(self, x):
         """Applies the head.
