@@ -11,6 +11,8 @@ PYTHONS_CHAPTER ?= 00
 LAB_OPTIONS ?=
 BOOK_PORT ?= 8000
 LOCK_OPTIONS ?=
+# What the tests on JAX leave out besides those that say nothing about the backend; .ci/run: "and not slow".
+JAX_LEAVES_OUT ?=
 
 # Some containers forbid Python to keep bytecode; without it each import of Keras takes three times as long.
 unexport PYTHONDONTWRITEBYTECODE
@@ -63,7 +65,7 @@ test-tensorflow: $(VENV)/data ## the library's tests on TensorFlow; 9 minutes
 	KERAS_BACKEND=tensorflow $(PYTEST)
 
 test-jax: $(VENV)/data ## the library's tests on JAX; 12 minutes
-	KERAS_BACKEND=jax $(PYTEST) -m "not parity and not browser and not one_backend"
+	KERAS_BACKEND=jax $(PYTEST) -m "not parity and not browser and not one_backend $(JAX_LEAVES_OUT)"
 
 test-chapters: $(VENV)/data ## the chapters on TensorFlow, their outputs compared, CHAPTERS="01 08" or all; 13 minutes
 	KERAS_BACKEND=tensorflow $(PYTEST) --nbval $(NBVAL) $(SANITIZE) $(NOTEBOOKS)
