@@ -14,7 +14,7 @@ import pytest
 import tiny_models
 from layer_checks import compiled, randomize, to_numpy
 
-from course_lib import SentenceEncoder
+from course_lib import Bert, SentenceEncoder, TextClassifier
 
 MODELS = {
     "Bert": tiny_models.bert,
@@ -126,6 +126,7 @@ def test_the_page_on_serving(tmp_path, monkeypatch):
     page = pathlib.Path(__file__).parents[2] / "docs" / "serving.md"
     export, smaller, serve = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
+    TextClassifier(Bert.from_preset("bert-mini"), ["negative", "positive"]).save("yours.keras")
     variables = {}
     exec(export, variables)
     exec(smaller, variables)
