@@ -50,6 +50,20 @@ class EncoderTokenizer:
         """
         return self.pieces(word)
 
+    def tokenize(self, text):
+        """Splits a text into pieces, without the special tokens around it.
+
+        Args:
+            text: a string.
+
+        Returns:
+            A list of strings.
+
+        Raises:
+            ValueError: if `text` is not a string, or contains a lone surrogate.
+        """
+        return [self.vocabulary[piece] for piece in self.pieces(text)]
+
     def encode(self, text, pair=None, max_length=None):
         """Turns texts into the ids of a row: in BERT `[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`.
 

@@ -116,20 +116,6 @@ class RobertaTokenizer(EncoderTokenizer, BytePairTokenizer):
         """
         return self.pieces(word if word.startswith(" ") else f" {word}")
 
-    def tokenize(self, text):
-        """Splits a text into pieces, without the special tokens around it.
-
-        Args:
-            text: a string.
-
-        Returns:
-            A list of strings.
-
-        Raises:
-            ValueError: if `text` is not a string, or contains a lone surrogate.
-        """
-        return [self.vocabulary[piece] for piece in self.pieces(text)]
-
     @classmethod
     def train(cls, texts, vocabulary_size=8192):
         """Learns merges from texts, as `BytePairTokenizer.train` does, and puts the special tokens first.

@@ -177,20 +177,6 @@ class WordPieceTokenizer(EncoderTokenizer):
                 ids.extend(itertools.chain.from_iterable(map(self._word_to_ids, self._normalizer.words(part))))
         return ids
 
-    def tokenize(self, text):
-        """Splits a text into pieces, without `[CLS]` and `[SEP]`.
-
-        Args:
-            text: a string.
-
-        Returns:
-            A list of strings.
-
-        Raises:
-            ValueError: if `text` is not a string, or contains a lone surrogate.
-        """
-        return [self.vocabulary[piece] for piece in self.pieces(text)]
-
     def decode(self, ids, skip_special_tokens=True):
         """Turns token ids back into text. It does not restore what normalisation has removed.
 
